@@ -1,0 +1,99 @@
+// Package offsets knows how far we got: positions in a Redis replication
+// stream, and marks in a target Redis.
+package offsets
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Reserved is the prefix of Twinlog's own keys in a Redis: never published,
+// counted, compared or applied from an event.
+const Reserved = "__twinlog:"
+
+// Nothing is a reserved key that never exists. A sink names it as a second
+// key in its own deletions, so that they can be told from the deletions that
+// the target makes by itself inside the same block (expiry).
+const Nothing = Reserved + "-"
+
+var reservedBytes = []byte(Reserved)
+
+// IsReserved tells whether key is one of Twinlog's own.
+func IsReserved(key []byte) bool { return bytes.HasPrefix(key, reservedBytes) }
+
+// MarkKey is the key of a direction's mark at its target, in database 0.
+func MarkKey(link, direction, lane string) string {
+	return Reserved + link + ":" + direction + ":" + lane
+}
+
+// BarrierKey is the key that a barrier of link writes.
+func BarrierKey(link string) string { return Reserved + link + ":barrier" }
+
+// HaltKey is the key in which a sink records, at the target, the event that
+// stopped it for good: the mark has passed it already, so nothing else would
+// remember it after a restart.
+func HaltKey(link, direction, lane string) string { return MarkKey(link, direction, lane) + ":halt" }
+
+// markVersion is the first word of every mark.
+const markVersion = 1
+
+// Mark is what a sink writes inside every transaction on its Redis:
+// everything up to Seq, at Kafka offset Offset, has taken effect there.
+// The zero Mark means that nothing has.
+type Mark struct {
+	Generation int64  `json:"generation"` // of two marks the higher one wins; offsets reset raises it
+	TopicID    string `json:"topic_id"`   // Kafka's id of the topic, in hex
+	Seq        int64  `json:"seq"`
+	Offset     int64  `json:"offset"`
+}
+
+// AppendMark appends m as it is stored: "<version> <generation> <topic id> <seq> <offset>".
+func AppendMark(b []byte, m Mark) []byte {
+	b = strconv.AppendInt(b, markVersion, 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, m.Generation, 10)
+	b = append(b, ' ')
+	b = append(b, m.TopicID...)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, m.Seq, 10)
+	b = append(b, ' ')
+	return strconv.AppendInt(b, m.Offset, 10)
+}
+
+func (m Mark) String() string { return string(AppendMark(nil, m)) }
+
+// IsZero tells whether nothing was ever applied.
+func (m Mark) IsZero() bool { return m == Mark{} }
+
+// After tells whether m was written after o.
+func (m Mark) After(o Mark) bool {
+	if m.Generation != o.Generation {
+		return m.Generation > o.Generation
+	}
+	return m.Seq > o.Seq
+}
+
+// ParseMark reads what AppendMark wrote. Its error names the text.
+func ParseMark(s string) (Mark, error) {
+	words := strings.Split(s, " ")
+	if len(words) != 5 {
+		return Mark{}, fmt.Errorf("mark %q: want 5 words, got %d", s, len(words))
+	}
+	var n [4]int64
+	for i, w := range []string{words[0], words[1], words[3], words[4]} {
+		v, err := strconv.ParseInt(w, 10, 64)
+		if err != nil || v < 0 {
+			return Mark{}, fmt.Errorf("mark %q: %q is not a count", s, w)
+		}
+		n[i] = v
+	}
+	if n[0] != markVersion {
+		return Mark{}, fmt.Errorf("mark %q: version %d is not known to this program; run the newer twinlog that wrote it", s, n[0])
+	}
+	if len(words[2]) != 32 {
+		return Mark{}, fmt.Errorf("mark %q: %q is not a topic id", s, words[2])
+	}
+	return Mark{Generation: n[1], TopicID: words[2], Seq: n[2], Offset: n[3]}, nil
+}
