@@ -1,0 +1,179 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// raw renders commands, words split at spaces, as a replication stream.
+func raw(commands ...string) string {
+	var b strings.Builder
+	for _, c := range commands {
+		words := strings.Fields(c)
+		fmt.Fprintf(&b, "*%d\r\n", len(words))
+		for _, w := range words {
+			fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(w), w)
+		}
+	}
+	return b.String()
+}
+
+// units reads everything and renders each unit as "offset/db: db|command ; …".
+func units(t *testing.T, r *Reader) ([]string, error) {
+	t.Helper()
+	var got []string
+	for {
+		u, err := r.Next()
+		if err != nil {
+			return got, err
+		}
+		var commands []string
+		for _, c := range u.Commands {
+			commands = append(commands, fmt.Sprintf("%d|%s", c.DB, bytes.Join(c.Args, []byte(" "))))
+		}
+		line := fmt.Sprintf("%d/%d: %s", u.Offset, u.DB, strings.Join(commands, " ; "))
+		if u.GetAck {
+			line += "getack"
+		}
+		got = append(got, line)
+	}
+}
+
+func TestReaderSplitsUnits(t *testing.T) {
+	in := raw("ping", "SELECT 3", "SET k v", "MULTI", "SELECT 7", "incr a", "INCR b", "EXEC", "REPLCONF GETACK *", "DEL k")
+	want := []string{
+		"1014/0: ", "1037/3: ", "1064/3: 3|SET k v", "1158/7: 7|incr a ; 7|INCR b", "1195/7: getack", "1215/7: 7|DEL k",
+	}
+	readers := map[string]io.Reader{
+		"at once":      strings.NewReader(in),
+		"byte by byte": iotest.OneByteReader(strings.NewReader(in)),
+		"in halves":    iotest.HalfReader(strings.NewReader(in)),
+	}
+	for name, src := range readers {
+		t.Run(name, func(t *testing.T) {
+			got, err := units(t, NewReader(src, 1000, 0, 1<<20))
+			if !errors.Is(err, io.EOF) {
+				t.Fatalf("error = %v, want EOF", err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestReaderKeepsAUnitThatOutgrowsItsBuffer(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var commands []string
+	for i := range 300 {
+		commands = append(commands, fmt.Sprintf("SET key%d %s", i, strings.Repeat(string(rune('a'+i%26)), rng.IntN(9000))+"x"))
+	}
+	in := raw("MULTI") + raw(commands...) + raw("EXEC", "PING")
+	u, err := NewReader(iotest.HalfReader(strings.NewReader(in)), 0, 0, 64<<20).Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range u.Commands {
+		if got := string(bytes.Join(c.Args, []byte(" "))); got != commands[i] {
+			t.Fatalf("command %d = %.40q, want %.40q", i, got, commands[i])
+		}
+	}
+	if want := int64(len(in) - 14); u.Offset != want || u.Bytes != want {
+		t.Errorf("offset %d, bytes %d, want %d", u.Offset, u.Bytes, want)
+	}
+}
+
+func TestReaderNamesWhatIsWrong(t *testing.T) {
+	tests := []struct {
+		name, in string
+		want     string
+	}{
+		{"an inline command", "PING\r\n", "want '*' and a number"},
+		{"a stray newline", "\n" + raw("PING"), "want '*' and a number"},
+		{"a length without digits", "*\r\n", "want '*' and a number"},
+		{"a negative length", "*-1\r\n", "bad length"},
+		{"too many arguments", "*1048577\r\n", "above"},
+		{"an argument longer than a unit may be", "*2\r\n$3\r\nSET\r\n$9999999999\r\n", "max_transaction_bytes"},
+		{"an argument that is longer than it says", "*1\r\n$2\r\nPING\r\n", "CRLF"},
+		{"EXEC without MULTI", raw("EXEC"), "EXEC without MULTI"},
+		{"MULTI inside MULTI", raw("MULTI", "MULTI"), "MULTI inside MULTI"},
+		{"no name", "*0\r\n", "without a name"},
+		{"SELECT of a word", raw("SELECT x"), "SELECT without"},
+		{"an endless line", "*" + strings.Repeat("1", 200), "no line end"},
+		{"a cut command", raw("SET k v")[:20], "unexpected EOF"},
+		{"a cut transaction", raw("MULTI", "SET k v"), "unexpected EOF"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := units(t, NewReader(strings.NewReader(tt.in), 0, 0, 1<<20))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestReaderStopsAtAUnitAboveTheLimit(t *testing.T) {
+	in := raw("SET ok 1", "MULTI") + strings.Repeat(raw("RPUSH biglist "+strings.Repeat("x", 1000)), 20) + raw("EXEC")
+	_, err := units(t, NewReader(strings.NewReader(in), 0, 0, 10_000))
+	var big *TooBigError
+	if !errors.As(err, &big) || big.Key != "biglist" || big.Command != "RPUSH" || big.Offset != int64(len(raw("SET ok 1"))) {
+		t.Errorf("error = %#v", err)
+	}
+}
+
+func TestReaderAllocatesNothingInTheSteadyState(t *testing.T) {
+	in := []byte(strings.Repeat(raw("SET key value", "MULTI", "INCR a", "HSET h f v", "EXEC"), 100))
+	src := &endless{data: in}
+	r := NewReader(src, 0, 0, 1<<20)
+	next := func() {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 1000 {
+		next()
+	}
+	if n := testing.AllocsPerRun(10_000, next); n > 0.01 {
+		t.Errorf("%v allocations a unit", n)
+	}
+}
+
+type endless struct {
+	data []byte
+	at   int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := copy(p, e.data[e.at:])
+	e.at = (e.at + n) % len(e.data)
+	return n, nil
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add([]byte(raw("SELECT 1", "MULTI", "SET k v", "EXEC", "ping")))
+	f.Add([]byte("*2\r\n$3\r\nSET\r\n$99999999999999999999\r\n"))
+	f.Add([]byte("*1048576\r\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := NewReader(bytes.NewReader(in), 0, 0, 1<<16)
+		last := int64(0)
+		for {
+			u, err := r.Next()
+			if err != nil {
+				return
+			}
+			if u.Offset <= last || u.Offset > int64(len(in)) {
+				t.Fatalf("offset %d after %d of %d", u.Offset, last, len(in))
+			}
+			last = u.Offset
+		}
+	})
+}
