@@ -20,6 +20,9 @@ func (k *Keys) Reset() { k.Written, k.Read = k.Written[:0], k.Read[:0] }
 // name. A key that stands in both places counts as written.
 func (c *Command) AppendKeys(k *Keys, args [][]byte) error {
 	c = c.sub(args)
+	if err := c.checkArity(args); err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
 	written, read, err := c.spans(args)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Name, err)
@@ -74,16 +77,14 @@ type span struct{ first, n, step int }
 
 func (s span) at(i int) int { return s.first + i*s.step }
 
-// finder finds the keys of one command. Its spans lie within args.
+// finder finds the keys of one command, whose number of args is checked. Its
+// spans lie within args.
 type finder func(args [][]byte) (written, read span, err error)
 
 var errKeys = errors.New("a key is missing")
 
 // spans says where the keys that c writes and reads stand in args.
 func (c *Command) spans(args [][]byte) (written, read span, err error) {
-	if err := c.checkArity(args); err != nil {
-		return span{}, span{}, err
-	}
 	k := &c.keys
 	if k.find != nil {
 		return k.find(args)
