@@ -38,16 +38,17 @@ func singleObjectHeader() []byte {
 type Decoder struct {
 	registry *Registry
 	reader   reader
-	own      uint64             // fingerprint of this release's schema
-	ownID    uint32             // a registry's id of that schema, when ownIDSet
-	ownIDSet bool               //
+	own      uint64 // fingerprint of this release's schema
+	ownID    uint32 // a registry's id of that schema, when ownIDSet
+	ownIDSet bool
 	byID     map[uint32]*writer // other writers' schemas in the registry
+	released map[uint64]*writer // of releases, by fingerprint
 }
 
 // NewDecoder makes a Decoder that looks schema ids up in registry. nil: there
 // is none.
 func NewDecoder(registry *Registry) *Decoder {
-	return &Decoder{registry: registry, own: Fingerprint(), byID: make(map[uint32]*writer)}
+	return &Decoder{registry: registry, own: Fingerprint(), byID: make(map[uint32]*writer), released: released()}
 }
 
 // Decode reads the framed event b into e, overwriting it. Byte slices of e
@@ -68,7 +69,7 @@ func (d *Decoder) decode(ctx context.Context, b []byte, e *Event) error {
 		if fp == d.own {
 			return d.reader.decode(b, singleObjectLen, e)
 		}
-		w := released()[fp]
+		w := d.released[fp]
 		if w == nil {
 			return fmt.Errorf("its schema, fingerprint %016x, is not of this or an earlier release; run the newer twinlog that wrote it", fp)
 		}

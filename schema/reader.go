@@ -32,18 +32,20 @@ func (r *reader) fail(field string, at int, format string, args ...any) {
 // left is how many bytes are not read yet.
 func (r *reader) left() int { return len(r.b) - r.off }
 
+// long reads an Avro int or long. The loop ends before the last byte that 64
+// bits may need; what it leaves over, binary.Varint judges.
 func (r *reader) long(field string) int64 {
-	if r.off < len(r.b) {
-		if c := r.b[r.off]; c < 0x80 {
-			r.off++
-			return int64(c>>1) ^ -int64(c&1)
+	var u uint64
+	b := r.b[r.off:]
+	for i := 0; i < len(b) && i < binary.MaxVarintLen64-1; i++ {
+		c := b[i]
+		u |= uint64(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			r.off += i + 1
+			return int64(u>>1) ^ -int64(u&1)
 		}
 	}
-	return r.longSlow(field)
-}
-
-func (r *reader) longSlow(field string) int64 {
-	n, size := binary.Varint(r.b[r.off:])
+	n, size := binary.Varint(b)
 	switch {
 	case size > 0:
 		r.off += size
