@@ -7,16 +7,24 @@ import (
 	"strings"
 )
 
-// checkBounded refuses schemas by which a short message can take unbounded
-// memory or stack when goavro decodes it: types that contain themselves, and
-// records or array items that may take no bytes at all.
-func checkBounded(schema string) error {
+// bounded gives a schema from outside as goavro may have it, without logical
+// types: their underlying types are what events need, and goavro panics on
+// incomplete ones. It refuses schemas by which a short message can take
+// unbounded memory or stack: types that contain themselves, and records or
+// array items that may take no bytes at all.
+func bounded(schema string) (string, error) {
 	var root any
 	if err := json.Unmarshal([]byte(schema), &root); err != nil {
-		return fmt.Errorf("parsing JSON: %w", err)
+		return "", fmt.Errorf("parsing JSON: %w", err)
 	}
-	_, err := sizes{}.of(root, "")
-	return err
+	if _, err := (sizes{}).of(root, ""); err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(root)
+	if err != nil {
+		return "", fmt.Errorf("writing JSON: %w", err)
+	}
+	return string(b), nil
 }
 
 // sizes holds the least bytes that a named type takes; open while it is
@@ -28,7 +36,8 @@ const open = -1
 // enough caps sizes: beyond one byte nothing depends on them.
 const enough = 1 << 10
 
-// of gives the least number of bytes that a value of schema takes.
+// of gives the least number of bytes that a value of schema takes, and removes
+// the logical types in it.
 func (s sizes) of(schema any, namespace string) (int, error) {
 	switch t := schema.(type) {
 	case string:
@@ -71,6 +80,7 @@ func (s sizes) named(name, namespace string) (int, error) {
 }
 
 func (s sizes) complex(t map[string]any, namespace string) (int, error) {
+	delete(t, "logicalType")
 	kind, ok := t["type"].(string)
 	if !ok {
 		return s.of(t["type"], namespace)
@@ -111,6 +121,7 @@ func (s sizes) define(t map[string]any, kind, namespace string) (int, error) {
 		fields, _ := t["fields"].([]any)
 		for _, f := range fields {
 			field, _ := f.(map[string]any)
+			delete(field, "logicalType") // goavro reads it here, too
 			n, err := s.of(field["type"], namespace)
 			if err != nil {
 				return 0, err

@@ -2,6 +2,9 @@ package schema
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
 	"testing"
 )
 
@@ -63,4 +66,67 @@ func FuzzWriter(f *testing.F) {
 			e.AppendJSON(AppendEvent(nil, &e))
 		}
 	})
+}
+
+// What fuzzing text hardly finds: schemas that are JSON and nearly Avro.
+func TestMutatedSchemasEndInEventsOrErrors(t *testing.T) {
+	types := strings.Fields(`"null" "int" "string" "Source" "twinlog.v1.Source" [] ["null","null"] ["null",["int"]] {} 3 null true
+		{"type":"fixed","name":"F","size":-1} {"type":"fixed","name":"F","size":3} {"type":"fixed","name":"F","size":1e30}
+		{"type":"fixed","name":"F","size":2,"logicalType":"decimal"} {"type":"bytes","logicalType":"decimal","precision":-4,"scale":-2}
+		{"type":"enum","name":"E","symbols":[]} {"type":"enum","name":"E"} {"type":{"type":{"type":"int"}}} {"type":["int","string"]}
+		{"type":"array"} {"type":"map"} {"type":"map","values":"int"} {"type":"record"} {"type":"record","name":"R","fields":[3]}
+		{"type":"record","name":"","fields":[{"name":"","type":"int"}]} {"type":"string","logicalType":"validatedString","pattern":"("}`)
+	r := newRandom(6)
+	var mutate func(v any) any
+	mutate = func(v any) any {
+		if r.IntN(60) == 0 {
+			if err := json.Unmarshal([]byte(pick(r, types...)), &v); err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		switch v := v.(type) {
+		case map[string]any:
+			for _, k := range []string{"type", "fields", "items"} {
+				if child, ok := v[k]; ok {
+					v[k] = mutate(child)
+				}
+			}
+			if r.IntN(10) == 0 {
+				delete(v, "default")
+			}
+		case []any:
+			for i := range v {
+				v[i] = mutate(v[i])
+			}
+		}
+		return v
+	}
+	for range 1000 {
+		var root any
+		if err := json.Unmarshal(Bytes(), &root); err != nil {
+			t.Fatal(err)
+		}
+		schema, err := json.Marshal(mutate(root))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := compile("a mutated schema", string(schema))
+		if err != nil {
+			continue
+		}
+		body := AppendEvent(nil, r.event())
+		body[r.IntN(len(body))] = byte(r.Uint32())
+		_ = w.decode(body, new(Event))
+	}
+}
+
+func TestPanicsOfGoavroAreErrors(t *testing.T) {
+	if err := guarded(func() error { panic("slice bounds") }); err == nil || err.Error() != "goavro panicked: slice bounds" {
+		t.Errorf("got %v", err)
+	}
+	want := errors.New("an error")
+	if err := guarded(func() error { return want }); !errors.Is(err, want) {
+		t.Errorf("got %v", err)
+	}
 }

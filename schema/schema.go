@@ -64,17 +64,29 @@ func mustCompile(schema string) *goavro.Codec {
 
 // compile makes a writer of a schema that came from outside.
 func compile(name, schema string) (*writer, error) {
-	if err := checkBounded(schema); err != nil {
+	schema, err := bounded(schema)
+	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
-	c, err := goavro.NewCodec(schema)
-	if err != nil {
+	var c *goavro.Codec
+	if err := guarded(func() (err error) { c, err = goavro.NewCodec(schema); return err }); err != nil {
 		return nil, fmt.Errorf("compiling %s: %w", name, err)
 	}
 	if full := c.TypeName(); full.String() != eventName {
 		return nil, fmt.Errorf("%s describes %s, not %s: the topic holds records of another program", name, full.String(), eventName)
 	}
 	return &writer{name: name, codec: c}, nil
+}
+
+// guarded turns a panic of goavro into an error: schemas and events from
+// outside have made it panic, and it is no longer developed.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("goavro panicked: %v", p)
+		}
+	}()
+	return call()
 }
 
 // Framing: what stands before an event's Avro body.

@@ -17,7 +17,9 @@ type writer struct {
 }
 
 func (w *writer) decode(b []byte, e *Event) error {
-	native, rest, err := w.codec.NativeFromBinary(b)
+	var native any
+	var rest []byte
+	err := guarded(func() (err error) { native, rest, err = w.codec.NativeFromBinary(b); return err })
 	if err != nil {
 		return fmt.Errorf("reading it by %s: %w", w.name, err)
 	}
