@@ -74,8 +74,9 @@ func TestDecodeByRegistry(t *testing.T) {
 	single := NewEncoder(0).Append(nil, setEvent())
 
 	requests.Store(0)
-	d := NewDecoder(client(t, RegistryConfig{URL: fake.URL()}))
-	for range 3 {
+	shared := client(t, RegistryConfig{URL: fake.URL()})
+	d := NewDecoder(shared)
+	for _, d := range []*Decoder{d, d, NewDecoder(shared)} {
 		for name, b := range map[string][]byte{"own id": own, "other writer's id": foreign, "no registry": single} {
 			var got Event
 			if err := d.Decode(ctx, b, &got); err != nil {
@@ -86,6 +87,9 @@ func TestDecodeByRegistry(t *testing.T) {
 	}
 	if got := requests.Load(); got != 2 {
 		t.Errorf("%d requests for 2 ids", got)
+	}
+	if len(d.byID) != 1 {
+		t.Errorf("the decoder keeps %d compiled schemas of 1 other writer", len(d.byID))
 	}
 	var e Event
 	if n := testing.AllocsPerRun(100, func() {
