@@ -1,0 +1,168 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// side is one of the two data sets, read over one connection.
+type side struct {
+	conn *goredis.Conn
+	addr string
+	dbs  map[int]bool // that hold keys
+	// replicatesEntriesRead: before 7.2 XREADGROUP counts entries-read at the
+	// master only, so that no copy can have it.
+	replicatesEntriesRead bool
+}
+
+// value is what a key holds. Two values are equal if their fields are.
+type value struct {
+	kind     string   // as TYPE answers; "none" without the key
+	expireAt int64    // Unix ms; -1: never
+	parts    []string // in a canonical order
+}
+
+func openSide(ctx context.Context, client *goredis.Client) (*side, error) {
+	s := &side{conn: client.Conn(), addr: client.Options().Addr, dbs: map[int]bool{}}
+	info, err := s.conn.Info(ctx, "everything").Result()
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("reading INFO of %s: %w", s.addr, err)
+	}
+	for line := range strings.Lines(info) {
+		name, text, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch db, ok := strings.CutPrefix(name, "db"); {
+		case name == "redis_version":
+			s.replicatesEntriesRead = !strings.HasPrefix(text, "5.") && !strings.HasPrefix(text, "6.") && !strings.HasPrefix(text, "7.0.")
+		case ok && strings.HasPrefix(text, "keys="):
+			n, err := strconv.Atoi(db)
+			if err != nil {
+				s.close()
+				return nil, fmt.Errorf("reading INFO of %s: database %q", s.addr, name)
+			}
+			s.dbs[n] = true
+		}
+	}
+	return s, nil
+}
+
+// close gives the connection back as it was.
+func (s *side) close() {
+	s.conn.Select(context.Background(), 0)
+	s.conn.Close()
+}
+
+func (s *side) selectDB(ctx context.Context, db int) error {
+	if err := s.conn.Select(ctx, db).Err(); err != nil {
+		return fmt.Errorf("selecting db %d of %s: %w", db, s.addr, err)
+	}
+	return nil
+}
+
+func (s *side) keys(ctx context.Context, withReserved bool) (map[string]bool, error) {
+	keys := map[string]bool{}
+	for cursor := uint64(0); ; {
+		page, next, err := s.conn.Scan(ctx, cursor, "*", 1000).Result()
+		if err != nil {
+			return nil, fmt.Errorf("scanning %s: %w", s.addr, err)
+		}
+		for _, k := range page {
+			if withReserved || !isReserved(k) {
+				keys[k] = true
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return keys, nil
+		}
+	}
+}
+
+// values reads keys of the selected database: types and expiries in one round
+// trip, values in another.
+func (s *side) values(ctx context.Context, keys []string, c *comparison) ([]value, error) {
+	pipe := s.conn.Pipeline()
+	types, expiries := make([]*goredis.StatusCmd, len(keys)), make([]*goredis.Cmd, len(keys))
+	for i, k := range keys {
+		types[i], expiries[i] = pipe.Type(ctx, k), pipe.Do(ctx, "PEXPIRETIME", k)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("reading types and expiries of %s: %w", s.addr, err)
+	}
+	pipe = s.conn.Pipeline()
+	replies := make([]*goredis.Cmd, len(keys))
+	values := make([]value, len(keys))
+	for i, k := range keys {
+		at, err := expiries[i].Int64()
+		if err != nil {
+			return nil, fmt.Errorf("reading the expiry of %q at %s: %w", k, s.addr, err)
+		}
+		values[i] = value{kind: types[i].Val(), expireAt: max(at, -1)}
+		replies[i] = pipe.Do(ctx, readCommand(values[i].kind, k)...)
+	}
+	_, _ = pipe.Exec(ctx) // each reply has its own error
+	for i, k := range keys {
+		if err := s.finish(ctx, k, &values[i], replies[i], c); err != nil {
+			return nil, fmt.Errorf("reading %s %q of %s: %w", values[i].kind, k, s.addr, err)
+		}
+	}
+	return values, nil
+}
+
+// finish sets the parts of v from the reply that holds them.
+func (s *side) finish(ctx context.Context, key string, v *value, reply *goredis.Cmd, c *comparison) error {
+	raw, err := reply.Result()
+	if err != nil && !errors.Is(err, goredis.Nil) {
+		return err
+	}
+	if v.parts, err = canonical(v.kind, raw); err != nil || v.kind != "stream" {
+		return err
+	}
+	meta, err := s.streamMeta(ctx, key, c)
+	v.parts = append(v.parts, meta...)
+	return err
+}
+
+// readCommand is the command that reads a whole value.
+func readCommand(kind, key string) []any {
+	switch kind {
+	case "none", "string":
+		return []any{"GET", key}
+	case "list":
+		return []any{"LRANGE", key, 0, -1}
+	case "set":
+		return []any{"SMEMBERS", key}
+	case "hash":
+		return []any{"HGETALL", key}
+	case "zset":
+		return []any{"ZRANGE", key, 0, -1, "WITHSCORES"}
+	case "stream":
+		return []any{"XRANGE", key, "-", "+"}
+	}
+	return []any{"DUMP", key} // a module's value
+}
+
+// functions returns the function libraries: name to engine and code. Servers
+// before 7.0 have none.
+func (s *side) functions(ctx context.Context) (map[string]string, error) {
+	reply, err := s.conn.Do(ctx, "FUNCTION", "LIST", "WITHCODE").Slice()
+	if err != nil {
+		if strings.Contains(err.Error(), "unknown command") {
+			return map[string]string{}, nil
+		}
+		return nil, fmt.Errorf("listing functions of %s: %w", s.addr, err)
+	}
+	libraries := map[string]string{}
+	for _, library := range reply {
+		fields, err := pairs(library)
+		if err != nil {
+			return nil, fmt.Errorf("listing functions of %s: %w", s.addr, err)
+		}
+		libraries[fmt.Sprint(fields["library_name"])] = fmt.Sprintf("%v\n%v", fields["engine"], fields["library_code"])
+	}
+	return libraries, nil
+}

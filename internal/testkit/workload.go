@@ -1,0 +1,137 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+)
+
+// WorkloadOptions says what load to make.
+type WorkloadOptions struct {
+	Addr    string // of the Redis
+	Prefix  string // of every key: disjoint ones for the two sites of a link
+	Seed    uint64 // equal seeds make equal operations
+	Clients int    // 0: 4
+	Rate    int    // operations a second of all clients together; 0: as fast as they can
+	Most    int64  // operations, then the load ends by itself; 0: no end
+}
+
+// Workload writes to a Redis what must not be applied twice or left out:
+// counters, appends, pushes, transactions, scripts. It knows what every key
+// must hold in the end, from the writes that the server acknowledged alone.
+type Workload struct {
+	o       WorkloadOptions
+	redis   *goredis.Client
+	writers []*writer
+	done    atomic.Int64
+
+	stop    context.CancelFunc
+	ended   chan struct{}
+	endOnce sync.Once
+	err     error // why a writer gave up; read it after ended
+}
+
+// StartWorkload begins to write. The load goes on until Stop, at the latest
+// until the test ends.
+func StartWorkload(tb testing.TB, o WorkloadOptions) *Workload {
+	tb.Helper()
+	if o.Clients == 0 {
+		o.Clients = 4
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w := &Workload{o: o, redis: newClient(o.Addr), stop: stop, ended: make(chan struct{})}
+	var g errgroup.Group
+	for i := range o.Clients {
+		wr := newWriter(fmt.Sprintf("%s:%d", o.Prefix, i), w.redis, rand.New(rand.NewPCG(o.Seed, uint64(i))))
+		w.writers = append(w.writers, wr)
+		g.Go(func() error { return w.write(ctx, wr) })
+	}
+	go func() {
+		defer close(w.ended)
+		w.err = g.Wait()
+		stop()
+	}()
+	tb.Cleanup(func() {
+		stop()
+		<-w.ended
+		w.redis.Close()
+	})
+	return w
+}
+
+// Operations is how many operations the server has acknowledged so far.
+func (w *Workload) Operations() int64 { return w.done.Load() }
+
+// Stop ends the load and waits for its last answers. An error tells that an
+// answer never came, so that what a key must hold is not known any more.
+func (w *Workload) Stop() error {
+	w.stop()
+	<-w.ended
+	return w.err
+}
+
+// Wait waits until the load has ended by itself.
+func (w *Workload) Wait(ctx context.Context) error {
+	select {
+	case <-w.ended:
+		return w.err
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the load to end: %w", ctx.Err())
+	}
+}
+
+// Verify reads every key of the load from any Redis that must hold them, and
+// tells each that does not hold what it must. Stop the load first.
+func (w *Workload) Verify(ctx context.Context, client *goredis.Client) error {
+	select {
+	case <-w.ended:
+	default:
+		return errors.New("the load still runs: stop it first")
+	}
+	var errs []error
+	for _, wr := range w.writers {
+		wrong, err := wr.verify(ctx, client)
+		if err != nil {
+			return err
+		}
+		errs = append(errs, wrong...)
+	}
+	return errors.Join(errs...)
+}
+
+// write makes one operation after another, at this writer's share of the rate.
+// An operation that was begun is finished: ctx ends the load only between two.
+func (w *Workload) write(ctx context.Context, wr *writer) error {
+	var pause <-chan time.Time
+	if w.o.Rate > 0 {
+		tick := time.NewTicker(time.Second * time.Duration(w.o.Clients) / time.Duration(w.o.Rate))
+		defer tick.Stop()
+		pause = tick.C
+	}
+	finish := context.WithoutCancel(ctx)
+	for ctx.Err() == nil {
+		if w.o.Most > 0 && w.done.Load() >= w.o.Most {
+			return nil
+		}
+		if pause != nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-pause:
+			}
+		}
+		if err := wr.operate(finish); err != nil {
+			return fmt.Errorf("load on %s: %w", w.o.Addr, err)
+		}
+		w.done.Add(1)
+	}
+	return nil
+}

@@ -1,0 +1,313 @@
+package testkit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+const (
+	spread    = 8         // keys of each kind that a writer has
+	lifetime  = time.Hour // of keys that expire: longer than any run
+	fields    = 16        // of a hash, members of a sorted set
+	longList  = 1000      // above it a list is trimmed
+	longText  = 64 << 10  // above it a text is begun anew
+	setNumber = 500       // different members of a set
+)
+
+// writer is one client with keys of its own, which it alone writes: so it
+// knows their order and what each must hold.
+type writer struct {
+	redis  *goredis.Client
+	random *rand.Rand
+	prefix string
+	ids    int64 // of stream entries
+
+	counters map[string]int64
+	texts    map[string]string
+	lists    map[string][]string // head first
+	hashes   map[string]map[string]int64
+	scores   map[string]map[string]float64
+	sets     map[string]map[string]bool
+	streams  map[string][]string // canonical entries
+	expiring map[string]bool
+}
+
+func newWriter(prefix string, redis *goredis.Client, random *rand.Rand) *writer {
+	return &writer{
+		redis: redis, random: random, prefix: prefix,
+		counters: map[string]int64{}, texts: map[string]string{}, lists: map[string][]string{},
+		hashes: map[string]map[string]int64{}, scores: map[string]map[string]float64{},
+		sets: map[string]map[string]bool{}, streams: map[string][]string{}, expiring: map[string]bool{},
+	}
+}
+
+// operations are what a writer does, each as likely as the others. Each
+// returns the error of the server, and remembers what it wrote only without one.
+var operations = []func(*writer, context.Context) error{
+	(*writer).incr, (*writer).appendText, (*writer).push, (*writer).pop, (*writer).hincr, (*writer).zincr,
+	(*writer).sadd, (*writer).srem, (*writer).xadd, (*writer).transaction, (*writer).script, (*writer).setex, (*writer).expire, (*writer).del,
+}
+
+func (w *writer) operate(ctx context.Context) error {
+	return operations[w.random.IntN(len(operations))](w, ctx)
+}
+
+// key names one of the writer's keys of a kind.
+func (w *writer) key(kind string) string {
+	return w.prefix + ":" + kind + ":" + strconv.Itoa(w.random.IntN(spread))
+}
+
+func (w *writer) word() string { return strconv.FormatUint(w.random.Uint64()>>40, 36) }
+
+func (w *writer) incr(ctx context.Context) error {
+	k, n := w.key("counter"), w.random.Int64N(100)-20
+	if err := w.redis.IncrBy(ctx, k, n).Err(); err != nil {
+		return err
+	}
+	w.counters[k] += n
+	return nil
+}
+
+func (w *writer) appendText(ctx context.Context) error {
+	k, word := w.key("text"), w.word()+" "
+	if len(w.texts[k]) > longText {
+		if err := w.redis.Set(ctx, k, word, 0).Err(); err != nil {
+			return err
+		}
+		w.texts[k] = word
+		return nil
+	}
+	if err := w.redis.Append(ctx, k, word).Err(); err != nil {
+		return err
+	}
+	w.texts[k] += word
+	return nil
+}
+
+func (w *writer) push(ctx context.Context) error {
+	k, x, y := w.key("list"), w.word(), w.word()
+	if err := w.redis.LPush(ctx, k, x, y).Err(); err != nil {
+		return err
+	}
+	w.lists[k] = append([]string{y, x}, w.lists[k]...)
+	if len(w.lists[k]) <= longList {
+		return nil
+	}
+	if err := w.redis.LTrim(ctx, k, 0, longList/2-1).Err(); err != nil {
+		return err
+	}
+	w.lists[k] = w.lists[k][:longList/2]
+	return nil
+}
+
+func (w *writer) pop(ctx context.Context) error {
+	k := w.key("list")
+	if len(w.lists[k]) == 0 {
+		return w.push(ctx)
+	}
+	if err := w.redis.RPop(ctx, k).Err(); err != nil {
+		return err
+	}
+	w.lists[k] = w.lists[k][:len(w.lists[k])-1]
+	return nil
+}
+
+func (w *writer) hincr(ctx context.Context) error {
+	k, f, n := w.key("hash"), "f"+strconv.Itoa(w.random.IntN(fields)), w.random.Int64N(10)
+	if err := w.redis.HIncrBy(ctx, k, f, n).Err(); err != nil {
+		return err
+	}
+	entry(w.hashes, k)[f] += n
+	return nil
+}
+
+// zincr adds halves, which sums hold exactly.
+func (w *writer) zincr(ctx context.Context) error {
+	k, m, n := w.key("zset"), "m"+strconv.Itoa(w.random.IntN(fields)), float64(w.random.IntN(20)-5)/2
+	if err := w.redis.ZIncrBy(ctx, k, n, m).Err(); err != nil {
+		return err
+	}
+	entry(w.scores, k)[m] += n
+	return nil
+}
+
+func (w *writer) sadd(ctx context.Context) error {
+	k, m := w.key("set"), strconv.Itoa(w.random.IntN(setNumber))
+	if err := w.redis.SAdd(ctx, k, m).Err(); err != nil {
+		return err
+	}
+	entry(w.sets, k)[m] = true
+	return nil
+}
+
+func (w *writer) srem(ctx context.Context) error {
+	k, m := w.key("set"), strconv.Itoa(w.random.IntN(setNumber))
+	if err := w.redis.SRem(ctx, k, m).Err(); err != nil {
+		return err
+	}
+	delete(entry(w.sets, k), m)
+	return nil
+}
+
+func (w *writer) xadd(ctx context.Context) error {
+	w.ids++
+	k, id, word := w.key("stream"), fmt.Sprintf("%d-1", w.ids), w.word()
+	if err := w.redis.XAdd(ctx, &goredis.XAddArgs{Stream: k, ID: id, Values: []string{"w", word}}).Err(); err != nil {
+		return err
+	}
+	w.streams[k] = append(w.streams[k], fmt.Sprintf("entry %s %q", id, []string{"w", word}))
+	return nil
+}
+
+// transaction writes several keys at once.
+func (w *writer) transaction(ctx context.Context) error {
+	counter, list, hash, word := w.key("counter"), w.key("list"), w.key("hash"), w.word()
+	_, err := w.redis.TxPipelined(ctx, func(p goredis.Pipeliner) error {
+		p.Incr(ctx, counter)
+		p.LPush(ctx, list, word)
+		p.HIncrBy(ctx, hash, "t", 1)
+		p.Decr(ctx, counter+"-down")
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	w.counters[counter]++
+	w.counters[counter+"-down"]--
+	w.lists[list] = append([]string{word}, w.lists[list]...)
+	entry(w.hashes, hash)["t"]++
+	return nil
+}
+
+func (w *writer) script(ctx context.Context) error {
+	counter, text, word := w.key("counter"), w.key("text"), w.word()
+	const code = `redis.call('INCRBY', KEYS[1], ARGV[1]); redis.call('APPEND', KEYS[2], ARGV[2]); return redis.call('GET', KEYS[1])`
+	n := w.random.Int64N(7)
+	if err := w.redis.Eval(ctx, code, []string{counter, text}, n, word).Err(); err != nil {
+		return err
+	}
+	w.counters[counter] += n
+	w.texts[text] += word
+	return nil
+}
+
+func (w *writer) setex(ctx context.Context) error {
+	k, word := w.key("session"), w.word()
+	if err := w.redis.Set(ctx, k, word, lifetime).Err(); err != nil {
+		return err
+	}
+	w.texts[k], w.expiring[k] = word, true
+	return nil
+}
+
+func (w *writer) expire(ctx context.Context) error {
+	k := w.key("counter")
+	done, err := w.redis.Expire(ctx, k, lifetime).Result()
+	if err != nil {
+		return err
+	}
+	if done {
+		w.expiring[k] = true
+	}
+	return nil
+}
+
+// del deletes two keys at once.
+func (w *writer) del(ctx context.Context) error {
+	hash, session := w.key("hash"), w.key("session")
+	if err := w.redis.Del(ctx, hash, session).Err(); err != nil {
+		return err
+	}
+	delete(w.hashes, hash)
+	delete(w.texts, session)
+	delete(w.expiring, session)
+	return nil
+}
+
+func entry[V any](m map[string]map[string]V, k string) map[string]V {
+	if m[k] == nil {
+		m[k] = map[string]V{}
+	}
+	return m[k]
+}
+
+// verify returns how the keys of client differ from what they must hold.
+func (w *writer) verify(ctx context.Context, client *goredis.Client) (wrong []error, err error) {
+	expected := w.expected()
+	for _, k := range slices.Sorted(maps.Keys(expected)) {
+		want := expected[k]
+		reply, err := client.Do(ctx, readCommand(want.kind, k)...).Result()
+		if err != nil && err != goredis.Nil && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
+			return nil, fmt.Errorf("reading %q: %w", k, err)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%q: want a %s: %w", k, want.kind, err))
+			continue
+		}
+		got, err := canonical(want.kind, reply)
+		if err != nil {
+			return nil, fmt.Errorf("reading %q: %w", k, err)
+		}
+		if i, same := firstDifference(want.parts, got); !same {
+			wrong = append(wrong, fmt.Errorf("%q: part %d: want %s, got %s (%d and %d parts)", k, i, part(want.parts, i), part(got, i), len(want.parts), len(got)))
+		}
+		ttl, err := client.PTTL(ctx, k).Result()
+		if err != nil {
+			return nil, fmt.Errorf("reading the expiry of %q: %w", k, err)
+		}
+		if ttl > 0 != w.expiring[k] && len(want.parts) > 0 {
+			wrong = append(wrong, fmt.Errorf("%q: an expiry is wanted: %v; its time to live is %v", k, w.expiring[k], ttl))
+		}
+	}
+	return wrong, nil
+}
+
+// expected returns what every key must hold, in canonical form.
+func (w *writer) expected() map[string]value {
+	all := map[string]value{}
+	for k, n := range w.counters {
+		all[k] = value{kind: "string", parts: []string{strconv.FormatInt(n, 10)}}
+	}
+	for k, s := range w.texts {
+		all[k] = value{kind: "string", parts: []string{s}}
+	}
+	for k, l := range w.lists {
+		all[k] = value{kind: "list", parts: l}
+	}
+	for k, h := range w.hashes {
+		v := value{kind: "hash"}
+		for f, n := range h {
+			v.parts = append(v.parts, fmt.Sprintf("%q = \"%d\"", f, n))
+		}
+		slices.Sort(v.parts)
+		all[k] = v
+	}
+	for k, z := range w.scores {
+		v := value{kind: "zset"}
+		members := slices.SortedFunc(maps.Keys(z), func(a, b string) int {
+			if z[a] != z[b] {
+				return int(2 * (z[a] - z[b]))
+			}
+			return strings.Compare(a, b)
+		})
+		for _, m := range members {
+			v.parts = append(v.parts, fmt.Sprintf("%q at %q", m, strconv.FormatFloat(z[m], 'g', -1, 64)))
+		}
+		all[k] = v
+	}
+	for k, s := range w.sets {
+		all[k] = value{kind: "set", parts: slices.Sorted(maps.Keys(s))}
+	}
+	for k, s := range w.streams {
+		all[k] = value{kind: "stream", parts: s}
+	}
+	return all
+}
