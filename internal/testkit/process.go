@@ -35,9 +35,14 @@ const exitTimeout = 20 * time.Second
 // test. It starts nothing yet.
 func NewProcess(tb testing.TB, yaml string) *Process {
 	tb.Helper()
+	return newProcess(tb, Program(tb), yaml)
+}
+
+func newProcess(tb testing.TB, binary, yaml string) *Process {
+	tb.Helper()
 	dir := tb.TempDir()
 	p := &Process{
-		tb: tb, binary: Program(tb), addr: freeAddr(tb),
+		tb: tb, binary: binary, addr: freeAddr(tb),
 		config: filepath.Join(dir, "twinlog.yml"), log: filepath.Join(dir, "twinlog.log"),
 		http: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
