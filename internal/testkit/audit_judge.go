@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func (j *judge) record(r *kgo.Record, e *schema.Event) {
 	if got := header(r, schema.HeaderOp); got != string(e.Op) {
 		j.blame(r, "header %s is %q, the event's op %q", schema.HeaderOp, got, e.Op)
 	}
-	if string(r.Key) != string(e.Key) || (r.Key == nil) != (e.Key == nil) {
+	if !bytes.Equal(r.Key, e.Key) || (r.Key == nil) != (e.Key == nil) {
 		j.blame(r, "the record's key is %q, the event's %q", r.Key, e.Key)
 	}
 	if err := j.ledger.add(r, e.Seq); err != nil {

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -26,6 +27,7 @@ type recorder struct {
 	offset int64  // read up to here
 	units  []unit // that hold commands
 	echoes int
+	cut    error // why the link was joined again the last time
 	err    error // ended the recording
 }
 
@@ -94,7 +96,10 @@ func (r *recorder) record(link *replica) error {
 	for {
 		raw, err := link.next()
 		if err != nil {
-			return nil
+			r.mu.Lock()
+			r.cut = err
+			r.mu.Unlock()
+			return nil //nolint:nilerr // a cut link is joined again
 		}
 		u, err := r.classify.unit(raw)
 		if err != nil {
@@ -118,7 +123,7 @@ func (r *recorder) await(ctx context.Context, offset int64) error {
 	defer tick.Stop()
 	for {
 		r.mu.Lock()
-		at, err := r.offset, r.err
+		at, cut, err := r.offset, r.cut, r.err
 		r.mu.Unlock()
 		switch {
 		case at >= offset:
@@ -128,7 +133,7 @@ func (r *recorder) await(ctx context.Context, offset int64) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("recording the stream of %s up to replication offset %d, at %d: %w", r.addr, offset, at, ctx.Err())
+			return fmt.Errorf("recording the stream of %s up to replication offset %d, at %d: %w (last cut: %v)", r.addr, offset, at, ctx.Err(), cut)
 		case <-tick.C:
 		}
 	}
@@ -184,11 +189,11 @@ func (c *classifier) isMark(cmd rawCommand) bool {
 // ownDeletion tells what a site deleted by itself inside an applied block
 // (apply-rules 2) from what the sink did: a sink names a key too many.
 func ownDeletion(args [][]byte) bool {
-	switch name := strings.ToUpper(string(args[0])); {
-	case name == "DEL" || name == "UNLINK":
+	switch strings.ToUpper(string(args[0])) {
+	case "DEL", "UNLINK":
 		return len(args) == 2 && !offsets.IsReserved(args[1])
-	case name == "HDEL":
-		return len(args) == 3 || string(args[2]) != string(args[len(args)-1])
+	case "HDEL":
+		return len(args) == 3 || !bytes.Equal(args[2], args[len(args)-1])
 	}
 	return false
 }

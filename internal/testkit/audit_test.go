@@ -128,7 +128,8 @@ func publish(t *testing.T, brokers []string, units publication, perTransaction i
 		}
 		for i, e := range events[:n] {
 			r := &kgo.Record{Key: e.Key, Value: encoder.Append(nil, &e), Headers: []kgo.RecordHeader{
-				{Key: schema.HeaderOrigin, Value: []byte(e.Origin)}, {Key: schema.HeaderOp, Value: []byte{byte(e.Op)}}}}
+				{Key: schema.HeaderOrigin, Value: []byte(e.Origin)}, {Key: schema.HeaderOp, Value: []byte{byte(e.Op)}},
+			}}
 			if i == n-1 {
 				position, err := offsets.AppendPosition(nil, offsets.Position{Seq: e.Seq, Phase: offsets.PhaseStream})
 				if err != nil {

@@ -52,16 +52,17 @@ func Compare(ctx context.Context, a, b *goredis.Client, o CompareOptions) ([]Dif
 	if o.Most == 0 {
 		o.Most = 100
 	}
-	c := &comparison{CompareOptions: o}
-	for i, client := range []*goredis.Client{a, b} {
-		s, err := openSide(ctx, client)
-		if err != nil {
-			return nil, err
-		}
-		defer s.close()
-		c.sides[i] = s
+	left, err := openSide(ctx, a)
+	if err != nil {
+		return nil, err
 	}
-	c.entriesRead = c.sides[0].replicatesEntriesRead && c.sides[1].replicatesEntriesRead
+	defer left.close()
+	right, err := openSide(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	defer right.close()
+	c := &comparison{CompareOptions: o, sides: [2]*side{left, right}, entriesRead: left.replicatesEntriesRead && right.replicatesEntriesRead}
 	dbs := slices.Sorted(maps.Keys(union(c.sides[0].dbs, c.sides[1].dbs)))
 	for _, db := range dbs {
 		if err := c.compareDB(ctx, db); err != nil {

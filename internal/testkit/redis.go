@@ -103,8 +103,10 @@ func (r *Redis) Restart() {
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	args := append([]string{"--bind", host, "--port", port, "--dir", r.dir, "--logfile", r.logFile(),
-		"--save", "", "--repl-diskless-sync-delay", "0"}, r.args...)
+	args := append([]string{
+		"--bind", host, "--port", port, "--dir", r.dir, "--logfile", r.logFile(),
+		"--save", "", "--repl-diskless-sync-delay", "0",
+	}, r.args...)
 	r.server, err = startChild(exec.Command(r.binary, args...))
 	if err != nil {
 		r.tb.Fatal(err)

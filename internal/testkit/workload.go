@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,10 +32,9 @@ type Workload struct {
 	writers []*writer
 	done    atomic.Int64
 
-	stop    context.CancelFunc
-	ended   chan struct{}
-	endOnce sync.Once
-	err     error // why a writer gave up; read it after ended
+	stop  context.CancelFunc
+	ended chan struct{}
+	err   error // why a writer gave up; read it after ended
 }
 
 // StartWorkload begins to write. The load goes on until Stop, at the latest

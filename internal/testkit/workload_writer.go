@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -245,7 +246,7 @@ func (w *writer) verify(ctx context.Context, client *goredis.Client) (wrong []er
 	for _, k := range slices.Sorted(maps.Keys(expected)) {
 		want := expected[k]
 		reply, err := client.Do(ctx, readCommand(want.kind, k)...).Result()
-		if err != nil && err != goredis.Nil && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
+		if err != nil && !errors.Is(err, goredis.Nil) && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
 			return nil, fmt.Errorf("reading %q: %w", k, err)
 		}
 		if err != nil {

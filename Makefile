@@ -1,0 +1,50 @@
+# What CI runs (.ci/run) is made of targets that a person can run.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+GOLANGCI_VERSION := v2.15.0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 30s
+BENCH ?= .
+ARGS ?=
+
+.PHONY: help
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/twinlog, static
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/twinlog ./cmd/twinlog
+
+.PHONY: demo
+demo: ## two private Redis, an embedded broker, a two-way link (ARGS=--once: one round trip)
+	@sh scripts/setup-redis.sh
+	go run ./cmd/twinlog demo $(ARGS)
+
+.PHONY: test
+test: ## all tests: unit, integration on real servers, crash tests (ARGS="-run X ./pkg")
+	@sh scripts/test.sh $(ARGS)
+
+.PHONY: lint
+lint: ## go vet and golangci-lint
+	go vet ./...
+	@sh scripts/lint.sh $(GOLANGCI_VERSION) run
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME (30s) each
+	@sh scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## every benchmark, or those that BENCH names
+	@sh scripts/setup-redis.sh
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m ./...
+
+.PHONY: fmt
+fmt: ## format the code (gofumpt, imports)
+	@sh scripts/lint.sh $(GOLANGCI_VERSION) fmt
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+	go clean -testcache
