@@ -1,0 +1,120 @@
+package rdb
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"strconv"
+
+	"twinlog/schema"
+)
+
+// The RDB versions that are read. The first has a checksum, the last is the
+// newest whose every opcode and type is known here.
+const (
+	minVersion = 5
+	maxVersion = 11
+)
+
+// The opcodes. A smaller byte is the type of a value, whose key follows.
+const (
+	opFunction     = 245
+	opFunctionPre  = 246
+	opModuleAux    = 247
+	opIdle         = 248
+	opFreq         = 249
+	opAux          = 250
+	opResizeDB     = 251
+	opExpireMillis = 252
+	opExpire       = 253
+	opSelectDB     = 254
+	opEOF          = 255
+)
+
+// errEnd says that the RDB is complete and verified.
+var errEnd = errors.New("end of the RDB")
+
+func (r *Reader) header() error {
+	var h [9]byte
+	if err := r.in.read(h[:]); err != nil {
+		return err
+	}
+	version, err := strconv.ParseUint(string(h[5:]), 10, 16)
+	if bytes.HasPrefix(h[:], []byte("VALKEY")) {
+		return unsupported("version %q of Valkey; versions %d to %d of Redis are supported: let the server announce an older one",
+			h[:], minVersion, maxVersion)
+	}
+	if !bytes.HasPrefix(h[:], []byte("REDIS")) || err != nil {
+		return corrupt("it begins with %q instead of REDIS and a version", h[:])
+	}
+	if version < minVersion || version > maxVersion {
+		return unsupported("version %q; versions %d to %d (up to Redis 7.2) are supported", h[:], minVersion, maxVersion)
+	}
+	r.version = int(version)
+	return nil
+}
+
+// opcode obeys an opcode and tells whether it filled the entry.
+func (r *Reader) opcode(op byte) (found bool, err error) {
+	e := &r.entry
+	switch op {
+	case opExpireMillis:
+		at, err := r.in.fixed(8)
+		e.ExpireAt = schema.OptInt64{Set: true, Int64: int64(at)}
+		return false, err
+	case opExpire:
+		at, err := r.in.fixed(4)
+		e.ExpireAt = schema.OptInt64{Set: true, Int64: int64(int32(at)) * 1000}
+		return false, err
+	case opSelectDB:
+		db, err := r.length("database")
+		if err == nil && db > math.MaxInt32 {
+			return false, corrupt("database %d", db)
+		}
+		e.DB = int32(db)
+		return false, err
+	case opResizeDB:
+		if _, err := r.length("number of keys"); err != nil {
+			return false, err
+		}
+		_, err := r.length("number of expiries")
+		return false, err
+	case opIdle:
+		_, err := r.length("idle time")
+		return false, err
+	case opFreq:
+		_, err := r.in.byte()
+		return false, err
+	case opAux:
+		e.Kind = Aux
+		if e.Name, err = r.string("aux field"); err == nil {
+			e.Text, err = r.string("aux field")
+		}
+		return true, err
+	case opFunction:
+		e.Kind, e.Name = Function, nil
+		e.Text, err = r.string("function library")
+		return true, err
+	case opFunctionPre:
+		return false, unsupported("a function of a Redis 7.0 release candidate; upgrade the server")
+	case opModuleAux:
+		return false, r.skipModuleAux()
+	case opEOF:
+		return false, r.end()
+	}
+	return false, corrupt("unknown opcode or type %d", op)
+}
+
+// end verifies the checksum, which covers everything before it.
+func (r *Reader) end() error {
+	r.in.release()
+	computed := r.in.crc
+	stored, err := r.in.fixed(8)
+	if err != nil {
+		return err
+	}
+	if stored != 0 && stored != computed {
+		return corrupt("its checksum is %016x, but its bytes give %016x", stored, computed)
+	}
+	return errEnd
+}
