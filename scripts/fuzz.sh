@@ -4,7 +4,8 @@ set -eu
 
 fuzztime=$1
 for package in $(go list ./...); do
-	for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+	listed=$(go test -list '^Fuzz' "$package") # its last line tells of the package
+	for target in $(echo "$listed" | sed -n '/^Fuzz/p'); do
 		echo "== $package $target"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzztime" "$package"
 	done

@@ -28,8 +28,13 @@ if [ ! -e "$policy" ]; then
 	$sudo chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-$sudo apt-get install -y -q --no-install-recommends redis-server >/dev/null 2>&1 ||
-	{ $sudo apt-get update -q >/dev/null && $sudo apt-get install -y -q --no-install-recommends redis-server >/dev/null; }
+install() {
+	$sudo apt-get install -y -q --no-install-recommends redis-server >/dev/null
+}
+if ! install 2>/dev/null && ! { $sudo apt-get update -q >/dev/null && install; }; then
+	echo "apt-get could not install redis-server: run  apt-get update && apt-get install -y redis-server  and see why" >&2
+	exit 1
+fi
 if command -v systemctl >/dev/null 2>&1; then
 	$sudo systemctl --quiet disable redis-server >/dev/null 2>&1 || true # none in a container
 fi

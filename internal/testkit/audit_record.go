@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -133,7 +134,7 @@ func (r *recorder) await(ctx context.Context, offset int64) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("recording the stream of %s up to replication offset %d, at %d: %w (last cut: %v)", r.addr, offset, at, ctx.Err(), cut)
+			return fmt.Errorf("recording the stream of %s up to replication offset %d, at %d: %w", r.addr, offset, at, errors.Join(ctx.Err(), cut))
 		case <-tick.C:
 		}
 	}

@@ -29,7 +29,7 @@ func buildProgram() (path string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("making the cache directory: %w", err)
 	}
-	args := []string{"build", "-tags", "failpoints"}
+	args := []string{"build", "-buildvcs=false", "-tags", "failpoints"}
 	name := "twinlog-failpoints"
 	if os.Getenv("TWINLOG_TEST_RACE") == "1" {
 		args, name = append(args, "-race"), name+"-race"
