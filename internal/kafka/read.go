@@ -1,0 +1,212 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// ConsumerConfig says where a Consumer reads.
+type ConsumerConfig struct {
+	Client    []kgo.Opt
+	Metrics   prometheus.Registerer // of the client, under ClientID; nil: none
+	ClientID  string
+	Topic     string
+	Partition int32
+	Offset    int64 // first one wanted
+	FromStart bool  // from the log's start, whatever Offset says
+	MaxBytes  int64 // kept in memory, about
+}
+
+// Consumer reads committed records of one partition in order, and the control
+// records between them, so that its reader knows when it has passed them. It
+// never jumps: an offset that is not in the log is a *RangeError, and the end
+// of this Consumer. It is for one goroutine.
+type Consumer struct {
+	cfg    ConsumerConfig
+	client *kgo.Client
+	next   int64 // offset wanted
+	end    int64
+	batch  []*kgo.Record
+}
+
+// fetchBytes bounds one fetch. Two of them are in memory at a time, and what
+// Redis holds often shrinks to a tenth when compressed (G6).
+const fetchBytes = 2 << 20
+
+// NewConsumer starts reading.
+func NewConsumer(_ context.Context, cfg ConsumerConfig) (*Consumer, error) {
+	at := kgo.NewOffset().At(cfg.Offset)
+	if cfg.FromStart {
+		at = kgo.NewOffset().AtStart()
+	}
+	most := int32(min(max(cfg.MaxBytes/4, 1<<20), fetchBytes))
+	client, err := kgo.NewClient(append(slices.Concat(cfg.Client, observed(cfg.Metrics, cfg.ClientID)),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{cfg.Topic: {cfg.Partition: at}}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(),
+		kgo.FetchMinBytes(1),
+		kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.FetchMaxBytes(most),
+		kgo.FetchMaxPartitionBytes(most),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("making a consumer of %s: %w", cfg.Topic, err)
+	}
+	return &Consumer{cfg: cfg, client: client, next: cfg.Offset, end: -1}, nil
+}
+
+// Poll waits for records and returns them, control records included. They are
+// valid until the next call. What it took from the client it returns, whether
+// ctx is done or not: a later Poll goes on behind it.
+func (c *Consumer) Poll(ctx context.Context) ([]*kgo.Record, error) {
+	fetches := c.client.PollFetches(ctx)
+	c.batch = c.batch[:0]
+	var first error
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if p.Err != nil && first == nil {
+			first = p.Err
+		}
+		c.end = max(c.end, p.LastStableOffset)
+		c.batch = append(c.batch, p.Records...)
+	})
+	if n := len(c.batch); n > 0 {
+		c.next = c.batch[n-1].Offset + 1
+	}
+	if first != nil {
+		first = c.failed(ctx, first)
+	}
+	return c.batch, first
+}
+
+func (c *Consumer) failed(ctx context.Context, err error) error {
+	if !errors.Is(err, kerr.OffsetOutOfRange) {
+		return explained(err)
+	}
+	gone := &RangeError{Topic: c.cfg.Topic, Offset: c.next, Start: -1, End: -1}
+	adm := kadm.NewClient(c.client)
+	starts, err := adm.ListStartOffsets(ctx, c.cfg.Topic)
+	if start, ok := starts.Lookup(c.cfg.Topic, c.cfg.Partition); err == nil && ok && start.Err == nil {
+		gone.Start = start.Offset
+	}
+	ends, err := adm.ListEndOffsets(ctx, c.cfg.Topic)
+	if end, ok := ends.Lookup(c.cfg.Topic, c.cfg.Partition); err == nil && ok && end.Err == nil {
+		gone.End = end.Offset
+	}
+	return gone
+}
+
+// EndOffset is the last stable offset seen, -1 before anything was fetched.
+func (c *Consumer) EndOffset() int64 { return c.end }
+
+// Close ends the consumer and waits for its goroutines.
+func (c *Consumer) Close() { c.client.Close() }
+
+// Tail is the end of a partition.
+type Tail struct {
+	Records    []*kgo.Record // the newest committed events, in order; none in an empty topic
+	Start, End int64         // offsets of the log
+}
+
+// tailWindow is how many offsets are read first; 16 times more if no event
+// is among them.
+const tailWindow = 64
+
+// ReadTail returns the newest committed events of a partition, without
+// waiting for transactions under way.
+func ReadTail(ctx context.Context, client []kgo.Opt, topic string, partition int32) (Tail, error) {
+	return readTail(ctx, client, topic, partition, lastStable)
+}
+
+// endOf names the offset up to which a tail is read.
+type endOf func(ctx context.Context, adm *kadm.Client, topic string) (kadm.ListedOffsets, error)
+
+// highWatermark waits for transactions that are being settled: right after
+// fencing, what an earlier owner committed may lie behind the last stable
+// offset (rule 4).
+func highWatermark(ctx context.Context, adm *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+	return adm.ListEndOffsets(ctx, topic)
+}
+
+func lastStable(ctx context.Context, adm *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+	return adm.ListCommittedOffsets(ctx, topic)
+}
+
+func readTail(ctx context.Context, client []kgo.Opt, topic string, partition int32, end endOf) (Tail, error) {
+	admin, err := kgo.NewClient(client...)
+	if err != nil {
+		return Tail{}, fmt.Errorf("making a client: %w", err)
+	}
+	defer admin.Close()
+	for {
+		tail, err := readTailOnce(ctx, client, kadm.NewClient(admin), topic, partition, end)
+		var gone *RangeError
+		if !errors.As(err, &gone) {
+			return tail, err
+		}
+	} // retention moved the log's start meanwhile: ask again where that is
+}
+
+func readTailOnce(ctx context.Context, client []kgo.Opt, adm *kadm.Client, topic string, partition int32, end endOf) (Tail, error) {
+	starts, err := adm.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return Tail{}, fmt.Errorf("asking where %s begins: %w", topic, explained(err))
+	}
+	ends, err := end(ctx, adm, topic)
+	if err != nil {
+		return Tail{}, fmt.Errorf("asking where %s ends: %w", topic, explained(err))
+	}
+	first, ok := starts.Lookup(topic, partition)
+	last, ok2 := ends.Lookup(topic, partition)
+	if err := errors.Join(first.Err, last.Err); err != nil {
+		return Tail{}, fmt.Errorf("asking where %s begins and ends: %w", topic, explained(err))
+	}
+	if !ok || !ok2 {
+		return Tail{}, fmt.Errorf("topic %s has no partition %d: %w", topic, partition, errUnavailable)
+	}
+	tail := Tail{Start: first.Offset, End: last.Offset}
+	for window := int64(tailWindow); tail.Start < tail.End; window *= 16 {
+		from := max(tail.End-window, tail.Start)
+		if tail.Records, err = readRange(ctx, client, topic, partition, from, tail.End); err != nil {
+			return Tail{}, err
+		}
+		if len(tail.Records) > 0 || from == tail.Start {
+			break
+		}
+	}
+	return tail, nil
+}
+
+// readRange returns the committed events with from <= offset < end. It is
+// done when a record at end - 1 or behind it was seen, which may be the
+// control record of a transaction that is being settled.
+func readRange(ctx context.Context, client []kgo.Opt, topic string, partition int32, from, end int64) ([]*kgo.Record, error) {
+	c, err := NewConsumer(ctx, ConsumerConfig{Client: client, Topic: topic, Partition: partition, Offset: from, MaxBytes: 8 << 20})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	var events []*kgo.Record
+	for {
+		records, err := c.Poll(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("reading the end of %s: %w", topic, err)
+		}
+		for _, r := range records {
+			if !r.Attrs.IsControl() && r.Offset < end {
+				events = append(events, r)
+			}
+			if r.Offset >= end-1 {
+				return events, nil
+			}
+		}
+	}
+}

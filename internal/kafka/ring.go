@@ -1,0 +1,294 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
+)
+
+// ringSize is how many transactional ids take turns. It never changes: a new
+// process must fence every id that an old one may still hold (rule 3).
+const ringSize = 3
+
+// transactionTimeout is how long readers may have to wait for a transaction
+// whose producer died.
+const transactionTimeout = 20 * time.Second
+
+// RingConfig says what a Ring publishes to.
+type RingConfig struct {
+	Client           []kgo.Opt
+	Metrics          prometheus.Registerer // of the clients; nil: none
+	Prefix           string                // of the transactional ids: twinlog.<link>.<site>.<lane>
+	Topic            string
+	Partition        int32
+	Pause            time.Duration // between the starts of two transactions
+	MaxBufferedBytes int
+	BatchMaxBytes    int32
+	// Hook is told each point that crash tests kill at: ring-opened, produced
+	// (acknowledged, not committed), commit-sent, committed. Nil in production.
+	Hook func(point string)
+}
+
+// Ring publishes batches to one partition, each in a transaction of its own,
+// exactly once and in order. One Kafka transaction id would have to wait for
+// the broker between two transactions; three in turn do not.
+//
+// The first error ends a ring: nobody may know what became of its last
+// commits. Close it, open a new one, read the Tail, and go on from there
+// (rule 7). Publish is for one goroutine.
+type Ring struct {
+	cfg       RingConfig
+	clients   [ringSize]*kgo.Client
+	next      int
+	lastStart time.Time
+	tokens    chan struct{} // one for each transaction not committed yet
+	commits   chan commit
+	wg        sync.WaitGroup
+
+	mu   sync.Mutex
+	err  error
+	done chan struct{}
+}
+
+type commit struct {
+	client    *kgo.Client
+	committed func()
+}
+
+// OpenRing fences every earlier owner of the ids. Id 0 is the lock: it is
+// taken first and alone, the others after it (rule 1).
+func OpenRing(ctx context.Context, cfg RingConfig) (*Ring, error) {
+	r := &Ring{cfg: cfg, tokens: make(chan struct{}, ringSize), commits: make(chan commit, ringSize), done: make(chan struct{})}
+	for i := range r.clients {
+		client, err := r.newClient(i)
+		if err != nil {
+			r.closeClients()
+			return nil, fmt.Errorf("making producer %d: %w", i, err)
+		}
+		r.clients[i] = client
+	}
+	if err := r.fence(ctx); err != nil {
+		r.closeClients()
+		return nil, err
+	}
+	r.hook("ring-opened")
+	unending := context.WithoutCancel(ctx)
+	r.wg.Go(func() { r.commitLoop(unending) })
+	return r, nil
+}
+
+func (r *Ring) newClient(i int) (*kgo.Client, error) {
+	opts := append(slices.Clone(r.cfg.Client),
+		kgo.TransactionalID(fmt.Sprintf("%s.%d", r.cfg.Prefix, i)),
+		kgo.TransactionTimeout(transactionTimeout),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0),
+		kgo.ProducerBatchMaxBytes(r.cfg.BatchMaxBytes),
+		kgo.MaxBufferedRecords(1<<30), // bytes are what counts
+		kgo.MaxBufferedBytes(r.cfg.MaxBufferedBytes),
+		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
+		kgo.UnknownTopicRetries(-1), // right after a broker's restart it may not know its topics
+	)
+	opts = append(opts, observed(r.cfg.Metrics, fmt.Sprintf("%s.%d", r.cfg.Prefix, i))...)
+	if r.cfg.Hook != nil {
+		opts = append(opts, kgo.WithHooks(commitSent(r.cfg.Hook)))
+	}
+	return kgo.NewClient(opts...)
+}
+
+func (r *Ring) fence(ctx context.Context) error {
+	take := func(ctx context.Context, i int) error {
+		if _, _, err := r.clients[i].ProducerID(ctx); err != nil {
+			return fmt.Errorf("taking transactional id %s.%d: %w", r.cfg.Prefix, i, explained(err))
+		}
+		return nil
+	}
+	if err := take(ctx, 0); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	for i := 1; i < ringSize; i++ {
+		g.Go(func() error { return take(ctx, i) })
+	}
+	return g.Wait()
+}
+
+// Tail returns the newest events of the partition. Called before the first
+// Publish, it tells what every earlier owner has committed (rule 4).
+func (r *Ring) Tail(ctx context.Context) (Tail, error) {
+	return readTail(ctx, r.cfg.Client, r.cfg.Topic, r.cfg.Partition, highWatermark)
+}
+
+// Publish writes batch in one transaction of the next id and returns when
+// every record is acknowledged. The commit runs behind, after those of all
+// earlier batches (rule 6); committed is called when it is certain. Records
+// belong to the ring until then.
+//
+// An error, here or in a commit, is the end of this ring.
+func (r *Ring) Publish(ctx context.Context, batch []*kgo.Record, committed func()) error {
+	if err := r.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-r.done:
+		return r.Err()
+	case <-ctx.Done():
+		return r.fail(ctx.Err())
+	case r.tokens <- struct{}{}: // the id's last transaction is committed
+	}
+	if err := r.pause(ctx); err != nil {
+		return r.fail(err)
+	}
+	client := r.clients[r.next] // the first transaction is id 0's (rule 2)
+	r.next = (r.next + 1) % ringSize
+	if err := r.produce(ctx, client, batch); err != nil {
+		return r.fail(err)
+	}
+	r.hook("produced")
+	r.commits <- commit{client, committed} // a token each: there is room
+	return nil
+}
+
+func (r *Ring) pause(ctx context.Context) error {
+	if wait := r.cfg.Pause - time.Since(r.lastStart); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.done:
+			return r.Err()
+		case <-timer.C:
+		}
+	}
+	r.lastStart = time.Now()
+	return nil
+}
+
+func (r *Ring) produce(ctx context.Context, client *kgo.Client, batch []*kgo.Record) error {
+	if err := client.BeginTransaction(); err != nil {
+		return fmt.Errorf("beginning a transaction: %w", err)
+	}
+	var failed atomic.Pointer[error]
+	promise := func(_ *kgo.Record, err error) {
+		if err != nil {
+			failed.CompareAndSwap(nil, &err)
+		}
+	}
+	for _, record := range batch {
+		record.Partition = r.cfg.Partition
+		client.Produce(ctx, record, promise)
+	}
+	if err := client.Flush(ctx); err != nil {
+		return fmt.Errorf("producing to %s: %w", r.cfg.Topic, err)
+	}
+	if err := failed.Load(); err != nil { // TryCommit would answer nil all the same (rule 5)
+		return fmt.Errorf("producing to %s: %w", r.cfg.Topic, explained(*err))
+	}
+	return nil
+}
+
+// commitLoop commits one transaction after the other (rule 6). It waits for
+// as long as it takes: an answer that never comes leaves the outcome open,
+// and only Close ends the wait. After an error it commits nothing more.
+func (r *Ring) commitLoop(ctx context.Context) {
+	for r.Err() == nil {
+		select {
+		case <-r.done:
+		case c := <-r.commits:
+			if err := c.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+				_ = r.fail(fmt.Errorf("committing to %s: %w", r.cfg.Topic, explained(err)))
+				return
+			}
+			c.committed()
+			<-r.tokens
+			r.hook("committed")
+		}
+	}
+}
+
+// Wait blocks until every published batch is committed. It is for the
+// goroutine that publishes.
+func (r *Ring) Wait(ctx context.Context) error {
+	taken := 0
+	defer func() {
+		for range taken {
+			<-r.tokens
+		}
+	}()
+	for ; taken < ringSize; taken++ {
+		select {
+		case <-r.done:
+			return r.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		case r.tokens <- struct{}{}:
+		}
+	}
+	return nil
+}
+
+// Done is closed at the ring's first error.
+func (r *Ring) Done() <-chan struct{} { return r.done }
+
+// Err returns the ring's first error, nil before.
+func (r *Ring) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+func (r *Ring) fail(err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+		close(r.done)
+	}
+	return r.err
+}
+
+var errClosed = errors.New("the ring was closed")
+
+// Close ends the ring without aborting anything: what was produced and not
+// committed is settled by whoever opens the next ring (rule 7). No callback
+// comes after it returns.
+func (r *Ring) Close() {
+	_ = r.fail(errClosed)
+	r.closeClients()
+	r.wg.Wait()
+}
+
+func (r *Ring) closeClients() {
+	for _, c := range r.clients {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+func (r *Ring) hook(point string) {
+	if r.cfg.Hook != nil {
+		r.cfg.Hook(point)
+	}
+}
+
+// commitSent tells a crash test that a commit is on its way and its answer
+// not read.
+type commitSent func(point string)
+
+// OnBrokerWrite implements kgo.HookBrokerWrite.
+func (hook commitSent) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if key == kmsg.EndTxn.Int16() && err == nil {
+		hook("commit-sent")
+	}
+}
