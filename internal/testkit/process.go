@@ -92,6 +92,9 @@ func (p *Process) Start(env ...string) {
 	}
 }
 
+// Pid is the process id of the running worker.
+func (p *Process) Pid() int { return p.child.process.Pid }
+
 // Running tells whether the worker was started and has not ended.
 func (p *Process) Running() bool { return p.child != nil && !p.child.ended() }
 
