@@ -1,0 +1,305 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"twinlog/internal/command"
+	"twinlog/internal/redis"
+	"twinlog/offsets"
+	"twinlog/schema"
+	"twinlog/source/rdb"
+	"twinlog/source/replica"
+	"twinlog/source/stream"
+)
+
+// capture follows the Redis until ctx is done: connect, synchronise, read,
+// and again when the link is cut.
+func (s *Source) capture(ctx context.Context, p *publisher) error {
+	if err := p.ready(ctx); err != nil { // the position is known
+		return err
+	}
+	always := s.cfg.Snapshot == SnapshotAlways
+	for attempt := 0; ; attempt++ {
+		started := time.Now()
+		err := s.follow(ctx, &always)
+		s.setConn(nil)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil, errors.Is(err, ErrSnapshotDone):
+			return err
+		case !replica.Retryable(err):
+			return err
+		}
+		if time.Since(started) > 10*time.Second {
+			attempt = 0
+		}
+		s.setWaiting("Redis at site " + s.cfg.Site + ": " + err.Error())
+		s.cfg.Log.Warn("replication link lost, connecting again", "site", s.cfg.Site, "error", err)
+		if retry.Wait(ctx, attempt) != nil {
+			return nil
+		}
+	}
+}
+
+// follow holds one replication link: it synchronises as the position asks
+// and reads until the link is cut.
+func (s *Source) follow(ctx context.Context, always *bool) error {
+	pos := s.lane.position()
+	fresh := pos.IsZero()
+	if fresh && s.cfg.Snapshot == SnapshotNoData {
+		return s.attach(ctx)
+	}
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if fresh || pos.Phase == offsets.PhaseSnapshot || *always {
+		*always = false
+		return s.synchronise(ctx, conn)
+	}
+	if s.cfg.Snapshot == SnapshotInitialOnly {
+		return ErrSnapshotDone
+	}
+	sync, err := conn.Psync(ctx, pos.Replid, pos.ReplOffset+1)
+	if err != nil {
+		return fmt.Errorf("resuming the replication of site %s from %s:%d: %w", s.cfg.Site, pos.Replid, pos.ReplOffset, err)
+	}
+	if sync.Full {
+		return &GapError{Link: s.cfg.Link, Site: s.cfg.Site, Topic: s.cfg.Topic, Replid: pos.Replid, ReplOffset: pos.ReplOffset, Mode: s.cfg.OnGap}
+	}
+	pos.Replid = sync.Replid
+	s.cfg.Log.Info("resumed the replication stream", "site", s.cfg.Site, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
+	return s.stream(ctx, conn, pos, nil)
+}
+
+func (s *Source) connect(ctx context.Context) (*replica.Conn, error) {
+	conn, err := replica.Connect(ctx, replica.Options{Redis: s.cfg.Redis, Log: s.cfg.Log})
+	if err != nil {
+		return nil, fmt.Errorf("joining site %s as a replica: %w", s.cfg.Site, err)
+	}
+	s.setConn(conn)
+	return conn, nil
+}
+
+// synchronise makes a full synchronisation: a new epoch, its snapshot, and
+// then the stream.
+func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
+	before := s.lane.position()
+	full, err := conn.Psync(ctx, "?", -1)
+	if err != nil {
+		return fmt.Errorf("asking site %s for a full synchronisation: %w", s.cfg.Site, err)
+	}
+	s.cfg.Metrics.fullSyncs.Inc()
+	pos := offsets.Position{
+		Replid: full.Replid, ReplOffset: full.Offset, Epoch: before.Epoch + 1, Phase: offsets.PhaseSnapshot,
+		Mark: before.Mark, Seen: before.Seen, Settled: before.Settled, UnfinishedSeq: before.UnfinishedSeq,
+	}
+	pos, err = s.snapshot(ctx, conn, pos)
+	if err != nil {
+		return err
+	}
+	if s.cfg.Snapshot == SnapshotInitialOnly {
+		return ErrSnapshotDone
+	}
+	return s.stream(ctx, conn, pos, nil)
+}
+
+// attach begins at the present, without a snapshot: a barrier marks the
+// place in the stream, since the database selected there is not known
+// otherwise (apply-rules 6). Without a backlog a full synchronisation whose
+// RDB is read and dropped serves instead.
+func (s *Source) attach(ctx context.Context) error {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	place, err := s.dropBarrier(ctx)
+	if err != nil {
+		return err
+	}
+	sync, err := conn.Psync(ctx, place.replid, place.next)
+	if err != nil {
+		return fmt.Errorf("attaching to site %s at %s:%d: %w", s.cfg.Site, place.replid, place.next, err)
+	}
+	pos := offsets.Position{Replid: sync.Replid, ReplOffset: sync.Offset, Epoch: 1, Phase: offsets.PhaseStream}
+	if !sync.Full {
+		return s.stream(ctx, conn, pos, []byte(place.barrier))
+	}
+	s.cfg.Metrics.fullSyncs.Inc()
+	s.cfg.Log.Info("no backlog to attach to: reading a snapshot only to find its end", "site", s.cfg.Site)
+	pos, err = s.skipSnapshot(ctx, conn, pos)
+	if err != nil {
+		return err
+	}
+	if err := s.lane.heartbeatAt(pos); err != nil {
+		return err
+	}
+	return s.stream(ctx, conn, pos, nil)
+}
+
+// place is where a source attaches: next is the first byte to read, and the
+// barrier is written somewhere behind it.
+type place struct {
+	replid  string
+	next    int64
+	barrier string
+}
+
+func (s *Source) dropBarrier(ctx context.Context) (place, error) {
+	c, err := redis.Dial(ctx, s.cfg.Redis)
+	if err != nil {
+		return place{}, fmt.Errorf("attaching to site %s: %w", s.cfg.Site, err)
+	}
+	defer c.Close()
+	info, err := redis.Info(ctx, c, "replication")
+	if err != nil {
+		return place{}, fmt.Errorf("attaching to site %s: %w", s.cfg.Site, err)
+	}
+	at, err := strconv.ParseInt(info["master_repl_offset"], 10, 64)
+	if err != nil {
+		return place{}, fmt.Errorf("attaching to site %s: INFO has no master_repl_offset: %w", s.cfg.Site, err)
+	}
+	p := place{replid: info["master_replid"], next: at + 1, barrier: s.cfg.Instance + "-" + strconv.FormatInt(at, 10)}
+	reply, err := c.Do(ctx, "SET", offsets.BarrierKey(s.cfg.Link), p.barrier)
+	if err == nil {
+		err = reply.Err()
+	}
+	if err != nil {
+		return place{}, fmt.Errorf("writing the barrier at site %s: %w", s.cfg.Site, err)
+	}
+	return p, nil
+}
+
+// stream publishes the replication stream from pos on. With a barrier,
+// everything up to the unit that writes it is dropped, and the source begins
+// there, in database 0.
+func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Position, barrier []byte) error {
+	r := stream.NewReader(conn, pos.ReplOffset, int32(pos.Database), s.cfg.MaxTransactionBytes)
+	if barrier != nil {
+		if err := s.passBarrier(r, &pos, barrier); err != nil {
+			return err
+		}
+	}
+	s.lane.resume(pos)
+	s.setRead(pos)
+	s.setWaiting("")
+	s.cfg.Log.Info("following the replication stream", "site", s.cfg.Site, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
+	var events []schema.Event
+	for {
+		if err := s.lane.waitForRoom(ctx); err != nil {
+			return err
+		}
+		unit, err := r.Next()
+		if err != nil {
+			return fmt.Errorf("reading the replication stream of site %s: %w", s.cfg.Site, err)
+		}
+		if events, err = s.publish(unit, &pos, events[:0]); err != nil {
+			return err
+		}
+		s.setRead(pos)
+		if unit.GetAck {
+			if err := s.acknowledge(true); err != nil {
+				return fmt.Errorf("acknowledging to site %s: %w", s.cfg.Site, err)
+			}
+		}
+	}
+}
+
+func (s *Source) passBarrier(r *stream.Reader, pos *offsets.Position, barrier []byte) error {
+	for {
+		unit, err := r.Next()
+		if err != nil {
+			return fmt.Errorf("reading up to the barrier at site %s: %w", s.cfg.Site, err)
+		}
+		v, err := s.filter.Judge(unit)
+		if err != nil {
+			return err
+		}
+		if v.Echo {
+			pos.Mark, pos.Seen = v.Mark, v.Mark.Seq
+		}
+		if string(v.Barrier) != string(barrier) {
+			continue
+		}
+		r.SelectDB(0)
+		pos.ReplOffset, pos.Database = unit.Offset, 0
+		return s.lane.heartbeatAt(*pos)
+	}
+}
+
+// publish turns one unit into events and appends them; pos moves behind it.
+func (s *Source) publish(unit *stream.Unit, pos *offsets.Position, events []schema.Event) ([]schema.Event, error) {
+	verdict, err := s.filter.Judge(unit)
+	if err != nil {
+		return events, err
+	}
+	for _, c := range verdict.Born {
+		if events, err = s.translate(events, c, unit.Offset); err != nil {
+			return events, err
+		}
+	}
+	seen := pos.Seen // what stands in an echo was done before its mark took effect
+	pos.ReplOffset, pos.Database = unit.Offset, int(unit.DB)
+	if verdict.Echo {
+		pos.Mark, pos.Seen = verdict.Mark, verdict.Mark.Seq
+	}
+	s.cfg.Metrics.bytes.Add(float64(unit.Bytes))
+	if len(events) == 0 {
+		s.lane.move(*pos, len(unit.Commands) == 0)
+		if verdict.Echo {
+			s.cfg.Metrics.echoes.Inc()
+		}
+		return events, nil
+	}
+	for i := range events {
+		events[i].Seen = seen
+		events[i].Source.Snapshot = "false"
+	}
+	if err := s.lane.append(events, *pos); err != nil {
+		return events, err
+	}
+	s.cfg.Metrics.events.Add(float64(len(events)))
+	return events, nil
+}
+
+// translate appends one command's events. Reserved keys are never published.
+func (s *Source) translate(events []schema.Event, c stream.Command, at int64) ([]schema.Event, error) {
+	from := len(events)
+	events, err := command.AppendChanges(events, c.DB, c.Args)
+	if err != nil {
+		return events, fmt.Errorf("site %s, replication offset %d: %w", s.cfg.Site, at, err)
+	}
+	kept := events[:from]
+	for i := from; i < len(events); i++ {
+		reserved, others := offsets.IsReserved(events[i].Key), 0
+		for _, k := range events[i].OtherKeys {
+			if offsets.IsReserved(k) {
+				others++
+			}
+		}
+		switch {
+		case reserved && others == len(events[i].OtherKeys):
+			continue
+		case reserved || others > 0:
+			return events, fmt.Errorf("site %s, replication offset %d: %s moves data between key %q and a reserved key (%s…): such a change cannot be carried; nothing but twinlog may touch these keys",
+				s.cfg.Site, at, events[i].Command, shown(events[i].Key), offsets.Reserved)
+		}
+		kept = append(kept, events[i])
+	}
+	return kept, nil
+}
+
+// skipSnapshot reads a snapshot to its end and drops it.
+func (s *Source) skipSnapshot(ctx context.Context, conn *replica.Conn, pos offsets.Position) (offsets.Position, error) {
+	err := s.readSnapshot(ctx, conn, func(e *rdb.Entry) error {
+		return s.noteSnapshotEntry(e, &pos)
+	})
+	return pos, err
+}

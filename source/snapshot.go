@@ -1,0 +1,144 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"twinlog/offsets"
+	"twinlog/schema"
+	"twinlog/source/rdb"
+	"twinlog/source/replica"
+)
+
+// snapshot publishes a whole data set: SNAPSHOT_BEGIN, a value event for each
+// key, a function event for each library, SNAPSHOT_END. The last one follows
+// only when the RDB's checksum was verified. It returns the position at which
+// the stream begins.
+func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.Position) (offsets.Position, error) {
+	begin := []schema.Event{{Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotBegin, Source: schema.Source{Snapshot: "first", Replid: pos.Replid}}}
+	interrupted := pos.UnfinishedSeq
+	if pos.UnfinishedSeq == 0 {
+		pos.UnfinishedSeq = s.lane.position().Seq + 1
+	}
+	beginSeq := s.lane.position().Seq + 1
+	if err := s.lane.append(begin, pos); err != nil {
+		return pos, err
+	}
+	s.cfg.Log.Info("snapshot begins", "site", s.cfg.Site, "epoch", pos.Epoch, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
+	keys := int64(0)
+	event := make([]schema.Event, 1)
+	err := s.readSnapshot(ctx, conn, func(e *rdb.Entry) error {
+		if err := s.noteSnapshotEntry(e, &pos); err != nil {
+			return err
+		}
+		if e.Kind == rdb.Aux || e.Kind == rdb.Value && (offsets.IsReserved(e.Key) || isNothing(e)) {
+			return nil
+		}
+		if err := s.lane.waitForRoom(ctx); err != nil {
+			return err
+		}
+		s.hook("snapshot-event")
+		if err := s.snapshotEvent(&event[0], e); err != nil {
+			return err
+		}
+		event[0].Seen = pos.Seen
+		keys++
+		s.cfg.Metrics.snapshotKeys.Inc()
+		s.cfg.Metrics.events.Inc()
+		return s.lane.append(event, pos)
+	})
+	if err != nil {
+		return pos, err
+	}
+	// Args of SNAPSHOT_END: keys, seq of its SNAPSHOT_BEGIN, seq of the oldest
+	// interrupted epoch's SNAPSHOT_BEGIN or 0.
+	end := []schema.Event{{
+		Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotEnd,
+		Args:   [][]byte{strconv.AppendInt(nil, keys, 10), strconv.AppendInt(nil, beginSeq, 10), strconv.AppendInt(nil, interrupted, 10)},
+		Seen:   pos.Seen,
+		Source: schema.Source{Snapshot: "last", Replid: pos.Replid},
+	}}
+	pos.Phase, pos.UnfinishedSeq = offsets.PhaseStream, 0
+	if err := s.lane.append(end, pos); err != nil {
+		return pos, err
+	}
+	s.cfg.Log.Info("snapshot read", "site", s.cfg.Site, "epoch", pos.Epoch, "keys", keys)
+	return pos, nil
+}
+
+// readSnapshot hands every entry of the RDB to visit and verifies its end.
+func (s *Source) readSnapshot(ctx context.Context, conn *replica.Conn, visit func(*rdb.Entry) error) error {
+	transfer, err := conn.RDB()
+	if err != nil {
+		return fmt.Errorf("receiving the snapshot of site %s: %w", s.cfg.Site, err)
+	}
+	r := rdb.NewReader(transfer.Reader(), rdb.Options{ChunkBytes: s.cfg.MaxEventBytes, MaxElementBytes: int64(s.cfg.MaxEventBytes)})
+	for {
+		entry, err := r.Next()
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading the snapshot of site %s: %w", s.cfg.Site, err)
+		}
+		s.setSnapshotBytes(r.BytesRead())
+		if err := visit(entry); err != nil {
+			return err
+		}
+	}
+	if err := transfer.Finish(r.BytesRead()); err != nil {
+		return fmt.Errorf("ending the snapshot of site %s: %w", s.cfg.Site, err)
+	}
+	return nil
+}
+
+// noteSnapshotEntry takes from an entry what the position needs: the database
+// in which the stream begins, and the link's mark.
+func (s *Source) noteSnapshotEntry(e *rdb.Entry, pos *offsets.Position) error {
+	switch {
+	case e.Kind == rdb.Aux && string(e.Name) == "repl-stream-db":
+		db, err := strconv.Atoi(string(e.Text))
+		if err != nil {
+			return fmt.Errorf("snapshot of site %s: repl-stream-db %q is not a database", s.cfg.Site, e.Text)
+		}
+		pos.Database = max(db, 0)
+	case e.Kind == rdb.Value && e.DB == 0 && string(e.Key) == s.filter.MarkKey():
+		mark, err := offsets.ParseMark(string(e.Value.Data))
+		if err != nil {
+			return fmt.Errorf("snapshot of site %s: %w", s.cfg.Site, err)
+		}
+		pos.Mark, pos.Seen = mark, mark.Seq
+	}
+	return nil
+}
+
+func (s *Source) snapshotEvent(event *schema.Event, e *rdb.Entry) error {
+	if e.Kind == rdb.Function {
+		*event = schema.Event{Op: schema.OpFunction, DB: schema.NoDB, Command: "FUNCTION", Args: [][]byte{[]byte("LOAD"), []byte("REPLACE"), e.Text}}
+	} else {
+		if e.Index > 0 || !e.Last {
+			return &TooBigError{Type: e.Type, DB: e.DB, Key: shown(e.Key), Size: s.cfg.MaxEventBytes + 1, Limit: s.cfg.MaxEventBytes}
+		}
+		*event = schema.Event{Op: schema.OpValue, DB: e.DB, Key: e.Key, Type: e.Type, Value: e.Value, ExpireAt: e.ExpireAt}
+	}
+	event.Source.Snapshot = "true"
+	return nil
+}
+
+// isNothing tells whether an entry is a collection without elements, which
+// old servers could write and every server drops when it loads it.
+func isNothing(e *rdb.Entry) bool {
+	v := &e.Value
+	switch v.Kind {
+	case schema.KindList, schema.KindSet:
+		return len(v.Elements) == 0
+	case schema.KindHash:
+		return len(v.Hash) == 0
+	case schema.KindZSet:
+		return len(v.ZSet) == 0
+	}
+	return false
+}

@@ -1,0 +1,203 @@
+// Package source turns one Redis site into a stream of change events in
+// Kafka. It joins the site as a replica and publishes the snapshot, then the
+// replication stream:
+//
+//	replica.Conn ─► rdb.Reader ──► snapshot.go ┐
+//	      └───────► stream.Reader ► follow.go ─┴► lane ─► publish.go ─► kafka.Ring
+//
+// The capture side (capture.go) follows the Redis, the publishing side
+// follows Kafka, and the lane between them keeps every event until its commit
+// is known. Trouble on one side never costs the other its place.
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"twinlog/internal/kafka"
+	"twinlog/internal/redis"
+	"twinlog/offsets"
+	"twinlog/schema"
+	"twinlog/source/replica"
+	"twinlog/source/stream"
+)
+
+// SnapshotMode says when a source copies the whole data set: Debezium's words.
+type SnapshotMode string
+
+// The snapshot modes.
+const (
+	SnapshotInitial     SnapshotMode = "initial"      // at the first start, then follow
+	SnapshotInitialOnly SnapshotMode = "initial_only" // at the first start, then stop
+	SnapshotNoData      SnapshotMode = "no_data"      // only follow, from now on
+	SnapshotAlways      SnapshotMode = "always"       // at every start, then follow
+)
+
+// Config is what a source needs to know. All fields are required unless said
+// otherwise.
+type Config struct {
+	Link      string
+	Site      string // where the changes are born
+	Direction string // "a-to-b": the direction published
+	Peer      string // "b-to-a": the direction whose sink writes at Site
+	Lane      string // "0" for a standalone site
+	Topic     string
+	OnGap     string
+
+	Redis    redis.Config
+	Kafka    []kgo.Opt
+	Clients  prometheus.Registerer // metrics of the Kafka clients; nil: none
+	Encoder  *schema.Encoder
+	Decoder  *schema.Decoder // of the topic's last event, at start
+	Snapshot SnapshotMode
+
+	MaxMemory           int64 // bytes kept for Kafka; above it the socket is not read
+	MaxEventBytes       int
+	MaxTransactionBytes int64
+	CommitPause         time.Duration
+	Instance            string // names this process in positions
+
+	Log     *slog.Logger
+	Metrics *Metrics
+	Hook    func(point string) // failpoints of crash tests; nil in production
+}
+
+// Source publishes the changes of one site. Create it with New, run it with
+// Run, once.
+type Source struct {
+	cfg    Config
+	lane   *lane
+	filter *stream.Filter
+
+	mu       sync.Mutex
+	status   Status
+	paused   bool
+	resumed  chan struct{}    // closed when not paused
+	read     offsets.Position // where the stream was read up to; zero before it is followed
+	attached chan struct{}    // closed once the source follows the stream, durably
+	once     sync.Once
+	conn     *replica.Conn // the link, while there is one
+	ackOwed  bool          // the Redis asked for more than could be acknowledged
+}
+
+// New returns a source that has not started.
+func New(cfg Config) *Source {
+	s := &Source{
+		cfg:      cfg,
+		filter:   stream.NewFilter(cfg.Link, cfg.Peer, cfg.Lane),
+		resumed:  make(chan struct{}),
+		attached: make(chan struct{}),
+	}
+	s.lane = newLane(&s.cfg, time.Now)
+	close(s.resumed)
+	return s
+}
+
+// Run publishes until ctx is done, then commits what was captured and returns
+// nil. ErrSnapshotDone ends a source that only copies. Any other error is
+// final: it names what cannot go on and what to do. What can heal by itself
+// (Kafka or the Redis away) is retried for ever and shown in Status.
+func (s *Source) Run(ctx context.Context) error {
+	g, runCtx := errgroup.WithContext(context.WithoutCancel(ctx))
+	captureCtx, stopCapture := context.WithCancel(runCtx)
+	defer stopCapture()
+	defer context.AfterFunc(ctx, stopCapture)()
+
+	p := &publisher{cfg: &s.cfg, lane: s.lane, source: s, drain: make(chan struct{}), known: make(chan struct{})}
+	var captureErr error
+	g.Go(func() error {
+		defer close(p.drain) // whatever ended the capture, what it captured is published
+		defer stopCapture()
+		captureErr = s.capture(captureCtx, p)
+		return nil
+	})
+	g.Go(func() error { return s.heartbeats(captureCtx) })
+	g.Go(func() error { return p.run(runCtx) })
+	err := g.Wait()
+	s.setWaiting("")
+	return errors.Join(err, captureErr)
+}
+
+// heartbeats tells the peer how far this source is when no event does.
+func (s *Source) heartbeats(ctx context.Context) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := s.lane.heartbeat(); err != nil {
+			return err
+		}
+	}
+}
+
+// Attached is closed once the source follows the replication stream from a
+// position that Kafka holds: from then on nothing born at the site is missed.
+func (s *Source) Attached() <-chan struct{} { return s.attached }
+
+// LastMark returns the last mark that the source has read in its site's
+// replication stream, once it has read up to replOffset (a fence) of the
+// history replid: a site that came back without its data has another one.
+func (s *Source) LastMark(ctx context.Context, replid string, replOffset int64) (offsets.Mark, error) {
+	tick := time.NewTicker(5 * time.Millisecond) // rare enough not to burden every unit with a signal
+	defer tick.Stop()
+	for {
+		s.mu.Lock()
+		read := s.read
+		s.mu.Unlock()
+		if read.Phase == offsets.PhaseStream && read.Replid == replid && read.ReplOffset >= replOffset {
+			return read.Mark, nil
+		}
+		select {
+		case <-ctx.Done():
+			return offsets.Mark{}, fmt.Errorf("waiting for the source of site %s to read up to %s:%d (it is at %s:%d): %w", s.cfg.Site, replid, replOffset, read.Replid, read.ReplOffset, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// Pause stops publishing; the Redis stays attached and its changes are kept
+// in memory as far as the limit goes. Resume ends it.
+func (s *Source) Pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.paused {
+		s.paused, s.resumed = true, make(chan struct{})
+	}
+}
+
+// Resume ends Pause.
+func (s *Source) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused {
+		s.paused = false
+		close(s.resumed)
+	}
+}
+
+func (s *Source) unpaused() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resumed
+}
+
+func (s *Source) hook(point string) {
+	if s.cfg.Hook != nil {
+		s.cfg.Hook(point)
+	}
+}
+
+// retry is what waiting means everywhere here: 20 ms at first, 2 s at most.
+var retry = kafka.Backoff{Min: 20 * time.Millisecond, Max: 2 * time.Second}

@@ -1,0 +1,90 @@
+package source
+
+import (
+	"time"
+
+	"twinlog/offsets"
+	"twinlog/source/replica"
+)
+
+// Status is what a source tells about itself.
+type Status struct {
+	Connected     bool             // to the Redis
+	Waiting       string           // what it waits for, empty when nothing
+	Position      offsets.Position // captured
+	Committed     offsets.Position // in Kafka
+	SnapshotBytes int64            // read of the running or last snapshot
+	Behind        time.Duration    // age of the oldest change that Kafka does not hold
+}
+
+// Status returns a snapshot of the source's state. It may be called from any
+// goroutine.
+func (s *Source) Status() Status {
+	position, committed, behind, full := s.lane.progress()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.status
+	st.Position, st.Committed, st.Behind = position, committed, behind
+	if st.Waiting == "" && full {
+		st.Waiting = "Kafka: limits.memory is reached, the replication socket is not read until events are committed"
+	}
+	return st
+}
+
+func (s *Source) setWaiting(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Waiting = what
+}
+
+// setConn tells which replication link is up, nil for none.
+func (s *Source) setConn(conn *replica.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn, s.ackOwed, s.read = conn, false, offsets.Position{}
+	s.status.Connected = conn != nil
+}
+
+// acknowledge tells the Redis what Kafka holds (G7). With now, the answer is
+// sent at once, and again as soon as it covers what the Redis asked for.
+func (s *Source) acknowledge(now bool) error {
+	offset := s.lane.acknowledgeable()
+	s.mu.Lock()
+	conn := s.conn
+	answer := now || s.ackOwed && offset >= s.read.ReplOffset
+	s.ackOwed = (now || s.ackOwed) && offset < s.read.ReplOffset
+	s.mu.Unlock()
+	if conn == nil {
+		return nil
+	}
+	conn.Ack(offset)
+	if answer {
+		return conn.AckNow()
+	}
+	return nil
+}
+
+func (s *Source) setSnapshotBytes(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.SnapshotBytes = n
+}
+
+// setRead tells those who wait behind a fence how far the stream was read.
+func (s *Source) setRead(pos offsets.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.read = pos
+}
+
+// committed is told each position that Kafka holds.
+func (s *Source) committed(pos offsets.Position) {
+	if pos.Phase == offsets.PhaseStream {
+		s.setAttached()
+	}
+	if err := s.acknowledge(false); err != nil {
+		s.cfg.Log.Debug("acknowledging", "site", s.cfg.Site, "error", err) // the reader of the link meets it too
+	}
+}
+
+func (s *Source) setAttached() { s.once.Do(func() { close(s.attached) }) }
