@@ -1,0 +1,126 @@
+package sink
+
+import (
+	"strconv"
+
+	"twinlog/offsets"
+	"twinlog/schema"
+)
+
+// A batch ends at these sizes, but never inside a transaction group: one EXEC
+// is one piece for the target's replicas and for its query buffer
+// (apply-rules 3).
+const (
+	batchBytes    = 1 << 20
+	batchCommands = 1000
+)
+
+// batch is what one EXEC applies: the commands of whole transaction groups,
+// ready to be sent.
+type batch struct {
+	body    []byte // RESP of the commands behind the mark
+	items   []item // one for each command in body
+	db      int32  // selected behind the last command
+	seq     int64  // of the last event
+	offset  int64  // of the last event
+	next    int64  // first offset behind everything the batch covers
+	tsMs    int64  // of the last event
+	events  int
+	inGroup bool // the last event's group goes on
+	wipes   bool // a command may remove the mark: write it once more at the end
+	quiet   bool // holds nothing but HEARTBEATs
+	ends    bool // SNAPSHOT_END of a sink that ends there
+}
+
+// item remembers which event a command comes from, to name it in errors.
+type item struct {
+	seq, offset int64
+	db          int32
+	command     string
+	key         []byte // aliases the Kafka record
+}
+
+func (b *batch) reset() {
+	*b = batch{body: b.body[:0], items: b.items[:0], quiet: true}
+}
+
+func (b *batch) empty() bool { return b.events == 0 }
+
+func (b *batch) full() bool { return len(b.body) >= batchBytes || len(b.items) >= batchCommands }
+
+// cover moves the end of the batch behind e, whose commands are in the body.
+func (b *batch) cover(e *schema.Event, offset int64) {
+	b.seq, b.offset, b.next, b.tsMs = e.Seq, offset, offset+1, e.TsMs
+	b.events++
+	b.inGroup = e.Transaction.Set && !e.Transaction.Last
+	if e.Op != schema.OpControl || e.Command != schema.Heartbeat {
+		b.quiet = false
+	}
+}
+
+func (b *batch) mark(topicID string, generation int64) offsets.Mark {
+	return offsets.Mark{Generation: generation, TopicID: topicID, Seq: b.seq, Offset: b.offset}
+}
+
+// command begins a command of n arguments, name included, in database db.
+func (b *batch) command(e *schema.Event, offset int64, db int32, name string, n int) {
+	b.selectDB(e, offset, db)
+	b.items = append(b.items, item{seq: e.Seq, offset: offset, db: db, command: name, key: e.Key})
+	b.body = appendArray(b.body, n)
+	b.body = appendText(b.body, name)
+}
+
+func (b *batch) selectDB(e *schema.Event, offset int64, db int32) {
+	if db == schema.NoDB || db == b.db {
+		return
+	}
+	b.db = db
+	b.items = append(b.items, item{seq: e.Seq, offset: offset, db: db, command: "SELECT"})
+	b.body = appendArray(b.body, 2)
+	b.body = appendText(b.body, "SELECT")
+	b.body = appendNumber(b.body, int64(db))
+}
+
+func (b *batch) arg(v []byte)   { b.body = appendBulk(b.body, v) }
+func (b *batch) text(v string)  { b.body = appendText(b.body, v) }
+func (b *batch) number(v int64) { b.body = appendNumber(b.body, v) }
+func (b *batch) args(vs [][]byte) {
+	for _, v := range vs {
+		b.arg(v)
+	}
+}
+
+func appendArray(b []byte, n int) []byte {
+	b = append(b, '*')
+	b = strconv.AppendInt(b, int64(n), 10)
+	return append(b, '\r', '\n')
+}
+
+func appendBulk(b, v []byte) []byte {
+	b = append(b, '$')
+	b = strconv.AppendInt(b, int64(len(v)), 10)
+	b = append(b, '\r', '\n')
+	b = append(b, v...)
+	return append(b, '\r', '\n')
+}
+
+func appendText(b []byte, v string) []byte {
+	b = append(b, '$')
+	b = strconv.AppendInt(b, int64(len(v)), 10)
+	b = append(b, '\r', '\n')
+	b = append(b, v...)
+	return append(b, '\r', '\n')
+}
+
+func appendNumber(b []byte, v int64) []byte {
+	var digits [20]byte
+	return appendBulk(b, strconv.AppendInt(digits[:0], v, 10))
+}
+
+func appendCommand(b []byte, args ...string) []byte {
+	b = appendArray(b, len(args))
+	for _, a := range args {
+		b = appendText(b, a)
+	}
+	return b
+}

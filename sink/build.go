@@ -1,0 +1,162 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"twinlog/internal/kafka"
+	"twinlog/offsets"
+	"twinlog/schema"
+)
+
+// builder fetches, decodes and checks events and packs them into batches.
+type builder struct {
+	sink      *Sink
+	consumer  *kafka.Consumer
+	target    *target
+	ready     chan<- *batch
+	free      <-chan *batch
+	translate translator
+	seq       int64 // of the last event taken
+	event     schema.Event
+	batch     *batch
+}
+
+func (b *builder) run(ctx context.Context) error {
+	for {
+		records, err := b.consumer.Poll(ctx)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", b.sink.cfg.Topic, err)
+		}
+		end := b.consumer.EndOffset()
+		b.sink.update(func(st *Status) { st.EndOffset = end; st.CaughtUp = st.NextOffset >= end })
+		for _, r := range records {
+			if err := b.take(ctx, r); err != nil {
+				return err
+			}
+		}
+		if b.batch != nil && !b.batch.inGroup {
+			if err := b.send(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// take adds one record to the batch and sends the batch when it is full.
+func (b *builder) take(ctx context.Context, r *kgo.Record) error {
+	if err := b.open(ctx); err != nil {
+		return err
+	}
+	if r.Attrs.IsControl() {
+		b.batch.next = max(b.batch.next, r.Offset+1)
+		return nil
+	}
+	cfg := &b.sink.cfg
+	e := &b.event
+	if err := cfg.Decoder.Decode(ctx, r.Value, e); err != nil {
+		return fmt.Errorf("topic %s, offset %d: %w: this record is not an event of this link, or damaged; nothing was skipped", cfg.Topic, r.Offset, err)
+	}
+	if err := b.check(e, r.Offset); err != nil {
+		return err
+	}
+	if e.Op == schema.OpControl && e.Command == schema.SnapshotEnd {
+		if err := b.endSnapshot(ctx, e, r.Offset); err != nil {
+			return err
+		}
+	}
+	if err := b.open(ctx); err != nil {
+		return err
+	}
+	if e.Origin != cfg.Target && !offsets.IsReserved(e.Key) { // never apply what was born here, or a key of ours
+		if err := b.translate.add(b.batch, e, r.Offset); err != nil {
+			return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
+		}
+	}
+	b.batch.cover(e, r.Offset)
+	b.seq = e.Seq
+	if len(b.batch.body) > b.target.largest {
+		return fmt.Errorf("topic %s, offset %d (seq %d): the transaction group here needs more than %d bytes in one EXEC, which would cut the target's replicas or this connection: "+
+			"raise client-output-buffer-limit replica and client-query-buffer-limit at site %s above twice its size, then resume", cfg.Topic, r.Offset, e.Seq, b.target.largest, cfg.Target)
+	}
+	if b.batch.full() && !b.batch.inGroup || b.batch.ends {
+		return b.send(ctx)
+	}
+	return nil
+}
+
+// check holds the event's seq against the last one: dense, or nothing goes on.
+func (b *builder) check(e *schema.Event, offset int64) error {
+	first := b.seq == 0 && (e.Seq == 1 || e.Op == schema.OpControl && e.Command == schema.SnapshotBegin)
+	switch {
+	case e.Seq == b.seq+1 || first:
+		return nil
+	case e.Seq <= b.seq:
+		return fmt.Errorf("topic %s, offset %d: seq %d comes after seq %d: events stand there twice (something else wrote to the topic, or Kafka restored old data). "+
+			"Nothing of it was applied. Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", b.sink.cfg.Topic, offset, e.Seq, b.seq, b.sink.cfg.Link)
+	case b.seq == 0:
+		return fmt.Errorf("topic %s begins at offset %d with seq %d, which is neither the first event nor a snapshot: older events were removed by retention and %s has no mark. "+
+			"Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", b.sink.cfg.Topic, offset, e.Seq, b.sink.cfg.Target, b.sink.cfg.Link)
+	}
+	return fmt.Errorf("topic %s, offset %d: seq %d follows seq %d: events are missing (retention was shorter than the outage, or records were deleted). "+
+		"Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", b.sink.cfg.Topic, offset, e.Seq, b.seq, b.sink.cfg.Link)
+}
+
+func (b *builder) open(ctx context.Context) error {
+	if b.batch != nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case b.batch = <-b.free:
+		b.batch.reset()
+		return nil
+	}
+}
+
+func (b *builder) send(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case b.ready <- b.batch:
+		b.batch = nil
+		return nil
+	}
+}
+
+// endSnapshot applies SNAPSHOT_END: what interrupted snapshots wrote and the
+// finished one lacks is removed, before the mark passes this event.
+func (b *builder) endSnapshot(ctx context.Context, e *schema.Event, offset int64) error {
+	if len(e.Args) != 3 {
+		return fmt.Errorf("topic %s, offset %d: SNAPSHOT_END with %d arguments", b.sink.cfg.Topic, offset, len(e.Args))
+	}
+	var n [3]int64 // keys, seq of its begin, seq of the oldest interrupted begin
+	for i, a := range e.Args {
+		v, err := strconv.ParseInt(string(a), 10, 64)
+		if err != nil || v < 0 {
+			return fmt.Errorf("topic %s, offset %d: SNAPSHOT_END: %q is not a count", b.sink.cfg.Topic, offset, a)
+		}
+		n[i] = v
+	}
+	if n[2] > 0 {
+		if !b.batch.empty() {
+			if err := b.send(ctx); err != nil {
+				return err
+			}
+		}
+		if err := b.removeInterrupted(ctx, n[0], n[2], n[1], e.Seq, offset); err != nil {
+			return fmt.Errorf("removing what interrupted snapshots left at %s: %w", b.sink.cfg.Target, err)
+		}
+	}
+	if b.sink.cfg.SnapshotOnly {
+		if err := b.open(ctx); err != nil {
+			return err
+		}
+		b.batch.ends = true
+	}
+	return nil
+}

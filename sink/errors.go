@@ -1,0 +1,116 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"twinlog/internal/kafka"
+	"twinlog/internal/redis"
+)
+
+// DataError tells that commands inside a committed EXEC had no effect: wrong
+// type, no such key, not an integer. The rest of the batch took effect.
+type DataError struct {
+	Target, Topic string
+	Seq, Offset   int64
+	DB            int32
+	Command, Key  string
+	Reply         string // of the first one
+	Count         int    // how many commands of the batch failed
+}
+
+func (e *DataError) Error() string {
+	more := ""
+	if e.Count > 1 {
+		more = fmt.Sprintf(" (and %d more of the same batch)", e.Count-1)
+	}
+	return fmt.Sprintf("topic %s, offset %d (seq %d): %s on key %q in db %d had no effect at site %s: %s%s. "+
+		"The key differs between the sites: make it at %s what it is at the origin, then `twinlog resume sink-%s` goes on behind this event",
+		e.Topic, e.Offset, e.Seq, e.Command, e.Key, e.DB, e.Target, e.Reply, more, e.Target, e.Target)
+}
+
+// RefusedError tells that the target refused a command before anything took
+// effect, and always will: unknown command, wrong arity, no permission.
+type RefusedError struct {
+	Target, Topic string
+	Seq, Offset   int64
+	Command, Key  string
+	Reply         string
+}
+
+func (e *RefusedError) Error() string {
+	if e.Offset < 0 {
+		return fmt.Sprintf("target %s refuses %s: %s: give its user the right to (see `twinlog precheck`), then resume", e.Target, e.Command, e.Reply)
+	}
+	return fmt.Sprintf("topic %s, offset %d (seq %d): target %s refuses %s on key %q: %s. Nothing of this batch took effect. "+
+		"Upgrade the target to the origin's version, or give its user the right, then resume",
+		e.Topic, e.Offset, e.Seq, e.Target, e.Command, e.Key, e.Reply)
+}
+
+// HaltError repeats, after a restart, what stopped the sink before it: the
+// mark has passed that event already.
+type HaltError struct{ Text string }
+
+func (e *HaltError) Error() string { return e.Text }
+
+// waitError is a state of the target that heals by itself or by an operator.
+type waitError struct{ text string }
+
+func (e *waitError) Error() string { return e.text }
+
+// cutError is a lost connection: what was in flight may have taken effect.
+type cutError struct{ err error }
+
+func (e *cutError) Error() string { return e.err.Error() }
+func (e *cutError) Unwrap() error { return e.err }
+
+// waitCodes are the replies that mean "not now" (apply-rules 3).
+var waitCodes = map[string]string{
+	"OOM":         "it is full (maxmemory): free memory there or raise maxmemory",
+	"READONLY":    "it is a read-only replica: waiting for a master",
+	"LOADING":     "it is loading its data",
+	"BUSY":        "a script blocks it (SCRIPT KILL ends one that has not written)",
+	"MISCONF":     "it cannot save and refuses writes: see its log and its disk",
+	"NOREPLICAS":  "it has fewer replicas than min-replicas-to-write",
+	"CLUSTERDOWN": "its cluster is down",
+	"MOVED":       "a slot moved",
+	"ASK":         "a slot is moving",
+	"TRYAGAIN":    "a slot is moving",
+	"MASTERDOWN":  "its master is down",
+}
+
+// refused judges an error reply to one of the sink's own commands.
+func (t *target) refused(command string, err error) error { return t.judgeReply(command, nil, err) }
+
+// refusedItem judges an error reply to an event's command.
+func (t *target) refusedItem(it *item, err error) error {
+	if it == nil {
+		return t.refused("SET", err)
+	}
+	return t.judgeReply(it.command, it, err)
+}
+
+func (t *target) judgeReply(command string, it *item, err error) error {
+	var server *redis.ServerError
+	if errors.As(err, &server) {
+		if why, ok := waitCodes[server.Code]; ok {
+			return &waitError{fmt.Sprintf("target %s answers %s: %s", t.cfg.Target, server.Code, why)}
+		}
+	}
+	e := &RefusedError{Target: t.cfg.Target, Topic: t.cfg.Topic, Offset: -1, Command: command, Reply: strings.TrimSpace(err.Error())}
+	if it != nil {
+		e.Seq, e.Offset, e.Key = it.seq, it.offset, shown(it.key)
+	}
+	return e
+}
+
+// healable tells whether going on from the mark may help.
+func healable(err error) bool {
+	var wait *waitError
+	var cut *cutError
+	if errors.As(err, &wait) || errors.As(err, &cut) || errors.Is(err, errMarkMoved) {
+		return true
+	}
+	return redis.Retryable(err) || kafka.Retryable(err)
+}

@@ -1,0 +1,71 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"twinlog/offsets"
+)
+
+// NotEmptyError tells that the target holds data of its own at the first
+// start of a direction with `existing: intercept`.
+type NotEmptyError struct {
+	Target, DB, Key string
+}
+
+func (e *NotEmptyError) Error() string {
+	return fmt.Sprintf("target %s is not empty (%s holds key %q, for one), and nothing of this link was ever applied there: "+
+		"empty it, or set `existing: ignore` in the direction to overwrite equal keys and leave the others", e.Target, e.DB, e.Key)
+}
+
+// requireEmpty refuses a target that holds anything but reserved keys. It
+// looks when the target's own source has attached already: what is born there
+// later is in its topic.
+func (t *target) requireEmpty(ctx context.Context) error {
+	reply, err := t.do(ctx, "INFO", "keyspace")
+	if err != nil {
+		return err
+	}
+	var databases []string // the reply's memory is used again by the next one
+	for line := range strings.SplitSeq(string(reply.Str), "\n") {
+		if name, _, ok := strings.Cut(line, ":"); ok && strings.HasPrefix(name, "db") {
+			databases = append(databases, name)
+		}
+	}
+	for _, name := range databases {
+		if err := t.simple(ctx, "SELECT", strings.TrimPrefix(name, "db")); err != nil {
+			return err
+		}
+		key, found, err := t.anyKey(ctx)
+		if err != nil {
+			return err
+		}
+		if found {
+			return &NotEmptyError{Target: t.cfg.Target, DB: name, Key: shown(key)}
+		}
+	}
+	return t.simple(ctx, "SELECT", "0")
+}
+
+// anyKey finds a key of the selected database that is not reserved.
+func (t *target) anyKey(ctx context.Context) (key []byte, found bool, err error) {
+	cursor := "0"
+	for {
+		reply, err := t.do(ctx, "SCAN", cursor, "COUNT", "1000")
+		if err != nil {
+			return nil, false, err
+		}
+		if len(reply.Elems) != 2 {
+			return nil, false, fmt.Errorf("target %s answers SCAN with %d elements", t.cfg.Target, len(reply.Elems))
+		}
+		for _, k := range reply.Elems[1].Elems {
+			if !offsets.IsReserved(k.Str) {
+				return append([]byte(nil), k.Str...), true, nil
+			}
+		}
+		if cursor = string(reply.Elems[0].Str); cursor == "0" {
+			return nil, false, nil
+		}
+	}
+}

@@ -1,0 +1,153 @@
+// Package sink makes a Redis hold what the events of one direction say, each
+// exactly once:
+//
+//	kafka.Consumer ─► fetch.go: decode, check seq ─► batch.go ─► apply.go: MULTI, mark, commands, EXEC
+//
+// The mark that every transaction writes is the only truth about how far the
+// target is (DESIGN.md 3). Whatever goes wrong, the sink drops what it holds
+// in memory, reads the mark, and goes on from there.
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"twinlog/internal/kafka"
+	"twinlog/internal/redis"
+	"twinlog/offsets"
+	"twinlog/schema"
+)
+
+// Config is what a sink needs to know.
+type Config struct {
+	Link      string
+	Direction string // "a-to-b"
+	Lane      string
+	Target    string // site whose Redis is written
+	Topic     string
+	TopicID   string // Kafka's id of the topic, 32 hex digits
+	Group     string // consumer group that mirrors the offset
+
+	Redis   redis.Config
+	Kafka   []kgo.Opt
+	Clients prometheus.Registerer // metrics of the Kafka clients; nil: none
+	Decoder *schema.Decoder
+
+	// LastMark returns the last mark that the target's own source has read,
+	// once it has read up to a replication offset of a history. Nil where no
+	// source runs.
+	LastMark func(ctx context.Context, replid string, replOffset int64) (offsets.Mark, error)
+
+	Intercept    bool // refuse a target that is not empty before anything was applied
+	ExpiryGrace  time.Duration
+	ClearHalt    bool  // pass the event that stopped this sink before
+	SnapshotOnly bool  // end after the first SNAPSHOT_END
+	MaxMemory    int64 // bytes of fetched events and of what SNAPSHOT_END compares
+
+	Log     *slog.Logger
+	Metrics *Metrics
+	Hook    func(point string) // failpoints of crash tests; nil in production
+}
+
+// ErrSnapshotDone ends a sink with SnapshotOnly.
+var ErrSnapshotDone = errors.New("snapshot applied")
+
+// Sink applies one direction's events to its target. Create it with New, run
+// it with Run, once.
+type Sink struct {
+	cfg    Config
+	mu     sync.Mutex
+	status Status
+	cuts   cuts
+}
+
+// Status is what a sink tells about itself.
+type Status struct {
+	Connected  bool         // to the target
+	Waiting    string       // what it waits for, empty when nothing
+	Mark       offsets.Mark // at the target
+	NextOffset int64        // first offset not applied; control records passed
+	EndOffset  int64        // last stable offset seen, -1 unknown
+	EndSeq     int64        // seq of the newest event fetched
+	AppliedMs  int64        // ts_ms of the last event applied
+	CaughtUp   bool         // everything fetched is applied
+}
+
+// New returns a sink that has not started.
+func New(cfg Config) *Sink {
+	return &Sink{cfg: cfg, status: Status{EndOffset: -1}}
+}
+
+// retry is what waiting means everywhere here.
+var retry = kafka.Backoff{Min: 20 * time.Millisecond, Max: 2 * time.Second}
+
+// Run applies events until ctx is done, then returns nil; what was in flight
+// is applied or not, and the mark says which. Any error is final: it names
+// what cannot be applied, where, and what to do. What can heal by itself is
+// retried for ever and shown in Status.
+func (s *Sink) Run(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		started := time.Now()
+		err := s.session(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrSnapshotDone):
+			return err
+		case !healable(err):
+			return err
+		}
+		if time.Since(started) > 10*time.Second {
+			attempt = 0
+		}
+		s.cfg.Metrics.restarts.Inc()
+		s.setWaiting(err.Error())
+		s.cfg.Log.Warn("applying interrupted, going on from the mark", "site", s.cfg.Target, "error", err)
+		if retry.Wait(ctx, attempt) != nil {
+			return nil
+		}
+	}
+}
+
+// session holds one connection to the target and one consumer, from the mark
+// to the first trouble.
+func (s *Sink) session(ctx context.Context) error {
+	conn, err := redis.Dial(ctx, s.cfg.Redis)
+	if err != nil {
+		return fmt.Errorf("target %s: %w", s.cfg.Target, err)
+	}
+	defer conn.Close()
+	s.update(func(st *Status) { st.Connected = true })
+	defer s.update(func(st *Status) { st.Connected = false })
+	target := &target{cfg: &s.cfg, conn: conn, hook: s.cfg.Hook}
+	start, err := s.start(ctx, target)
+	if err != nil {
+		return err
+	}
+	s.cfg.Log.Info("applying", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", start.Seq, "offset", start.Offset)
+	s.setWaiting("")
+	return s.pump(ctx, target, start)
+}
+
+// Status returns a snapshot of the sink's state. It may be called from any
+// goroutine.
+func (s *Sink) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+func (s *Sink) update(f func(*Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.status)
+}
+
+func (s *Sink) setWaiting(what string) { s.update(func(st *Status) { st.Waiting = what }) }

@@ -1,0 +1,123 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"twinlog/internal/kafka"
+	"twinlog/offsets"
+)
+
+// start finds where to go on (DESIGN.md 6): the mark in database 0; else the
+// last mark that the target's own source read, behind a fence; else, where
+// no source runs, the mirror in the consumer group; else the log's start.
+func (s *Sink) start(ctx context.Context, t *target) (offsets.Mark, error) {
+	t.markKey = offsets.MarkKey(s.cfg.Link, s.cfg.Direction, s.cfg.Lane)
+	if err := t.inspect(ctx); err != nil {
+		return offsets.Mark{}, err
+	}
+	if err := s.checkHalt(ctx, t); err != nil {
+		return offsets.Mark{}, err
+	}
+	mark, found, err := t.readMark(ctx)
+	if err != nil {
+		return mark, err
+	}
+	if !found {
+		if mark, err = s.lostMark(ctx, t); err != nil {
+			return mark, err
+		}
+	}
+	s.hook("mark-read")
+	if mark.IsZero() {
+		if s.cfg.Intercept {
+			if err := t.requireEmpty(ctx); err != nil {
+				return mark, err
+			}
+		}
+		return offsets.Mark{TopicID: s.cfg.TopicID, Offset: -1}, nil
+	}
+	if mark.TopicID != s.cfg.TopicID {
+		return mark, fmt.Errorf("target %s was filled from another topic of the name %s (id %s, now %s): the topic was created anew. "+
+			"Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run",
+			s.cfg.Target, s.cfg.Topic, mark.TopicID, s.cfg.TopicID, s.cfg.Link)
+	}
+	s.update(func(st *Status) { st.Mark = mark })
+	return mark, nil
+}
+
+// lostMark finds the place when the mark is missing: never written, or gone
+// by FLUSHALL, eviction, or with all of the target's data.
+func (s *Sink) lostMark(ctx context.Context, t *target) (offsets.Mark, error) {
+	if s.cfg.LastMark != nil {
+		s.setWaiting("the mark is missing at " + s.cfg.Target + ": waiting for its source to say what was applied")
+		if err := t.fence(ctx); err != nil {
+			return offsets.Mark{}, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		mark, err := s.cfg.LastMark(ctx, t.replid, t.replOffset)
+		if err != nil {
+			return mark, &waitError{err.Error()}
+		}
+		return mark, nil
+	}
+	mirror, err := kafka.FetchMirror(ctx, s.cfg.Kafka, s.cfg.Group, s.cfg.Topic, 0)
+	if err != nil {
+		return offsets.Mark{}, fmt.Errorf("reading the offset of group %s: %w", s.cfg.Group, err)
+	}
+	if mirror.Metadata == "" {
+		return offsets.Mark{}, nil
+	}
+	text, replid, _ := strings.Cut(mirror.Metadata, "@")
+	mark, err := offsets.ParseMark(text)
+	if err != nil {
+		return mark, fmt.Errorf("group %s: %w", s.cfg.Group, err)
+	}
+	if replid != t.replid {
+		return mark, fmt.Errorf("target %s has no mark and another replication history (%s, was %s) than when seq %d was applied: it lost its data. "+
+			"Start the link anew: stop twinlog, empty the target, delete the link's topics, group %s and the keys __twinlog:%s:* at both sites, run",
+			s.cfg.Target, t.replid, replid, mark.Seq, s.cfg.Group, s.cfg.Link)
+	}
+	return mark, nil
+}
+
+// metadata is what the mirrored offset carries besides itself.
+func metadata(mark offsets.Mark, replid string) string { return mark.String() + "@" + replid }
+
+// checkHalt refuses to pass an event that had no effect until someone says
+// so: the mark is behind it already.
+func (s *Sink) checkHalt(ctx context.Context, t *target) error {
+	if err := t.simple(ctx, "SELECT", "0"); err != nil {
+		return err
+	}
+	key := offsets.HaltKey(s.cfg.Link, s.cfg.Direction, s.cfg.Lane)
+	if s.cfg.ClearHalt {
+		s.cfg.ClearHalt = false
+		return t.simple(ctx, "DEL", key)
+	}
+	reply, err := t.do(ctx, "GET", key)
+	if err != nil {
+		return err
+	}
+	if reply.Null {
+		return nil
+	}
+	return &HaltError{string(reply.Str)}
+}
+
+// halt records e at the target, so that a restart does not pass it in silence.
+func (s *Sink) halt(ctx context.Context, t *target, e *DataError) error {
+	if err := t.simple(ctx, "SET", offsets.HaltKey(s.cfg.Link, s.cfg.Direction, s.cfg.Lane), e.Error()); err != nil {
+		return fmt.Errorf("%w; and recording this at the target: %w", e, err)
+	}
+	return e
+}
+
+func (s *Sink) hook(point string) {
+	if s.cfg.Hook != nil {
+		s.cfg.Hook(point)
+	}
+}

@@ -1,0 +1,238 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"twinlog/internal/redis"
+	"twinlog/offsets"
+)
+
+// target is one connection to the Redis that is written. Between batches the
+// mark is WATCHed and its value known, so that no EXEC can take effect on a
+// Redis that is not where the sink believes (apply-rules 3).
+type target struct {
+	cfg  *Config
+	conn *redis.Conn
+	hook func(point string)
+
+	markKey string
+	expect  string // what GET of the mark answered last; empty: missing
+	out     []byte
+
+	runID, replid string
+	replOffset    int64
+	v7            bool
+	largest       int // bytes that one group may have
+}
+
+// inspect reads what the sink must know of the server. A server that refuses
+// INFO or CONFIG (managed ones do) is taken at its defaults.
+func (t *target) inspect(ctx context.Context) error {
+	info, err := redis.Info(ctx, t.conn, "server", "replication")
+	if err != nil {
+		return fmt.Errorf("target %s: %w", t.cfg.Target, err)
+	}
+	if role := info["role"]; role != "" && role != "master" {
+		return &waitError{fmt.Sprintf("target %s is a replica (role %s): waiting until it is a master, or until addrs names the master", t.cfg.Target, role)}
+	}
+	t.runID, t.replid = info["run_id"], info["master_replid"]
+	major, _, _ := strings.Cut(info["redis_version"], ".")
+	version, err := strconv.Atoi(major)
+	t.v7 = err != nil || version >= 7
+	t.largest = min(t.limit(ctx, "client-query-buffer-limit", 1<<30), t.limit(ctx, "client-output-buffer-limit", 256<<20)) / 2
+	return nil
+}
+
+// fence reads how long the replication stream is. It comes after WATCH: a
+// mark that is written later makes the next EXEC fail, and one that was
+// written before lies below the fence.
+func (t *target) fence(ctx context.Context) error {
+	info, err := redis.Info(ctx, t.conn, "replication")
+	if err != nil {
+		return fmt.Errorf("target %s: %w", t.cfg.Target, err)
+	}
+	t.replid = info["master_replid"]
+	if t.replOffset, err = strconv.ParseInt(info["master_repl_offset"], 10, 64); err != nil {
+		return fmt.Errorf("target %s: INFO has no master_repl_offset: %w", t.cfg.Target, err)
+	}
+	return nil
+}
+
+// limit reads one of the server's buffer limits, in bytes.
+func (t *target) limit(ctx context.Context, name string, standard int) int {
+	reply, err := t.conn.Do(ctx, "CONFIG", "GET", name)
+	if err != nil || reply.Err() != nil || len(reply.Elems) != 2 {
+		return standard
+	}
+	words := strings.Fields(string(reply.Elems[1].Str))
+	for i, w := range words {
+		if len(words) > 1 && (i == 0 || words[i-1] != "slave" && words[i-1] != "replica") {
+			continue
+		}
+		if n, err := strconv.Atoi(w); err == nil && n > 0 {
+			return n
+		}
+	}
+	return standard
+}
+
+// readMark watches the mark and reads it.
+func (t *target) readMark(ctx context.Context) (offsets.Mark, bool, error) {
+	for _, cmd := range [][]string{{"SELECT", "0"}, {"WATCH", t.markKey}} {
+		if err := t.simple(ctx, cmd...); err != nil {
+			return offsets.Mark{}, false, err
+		}
+	}
+	reply, err := t.do(ctx, "GET", t.markKey)
+	if err != nil {
+		return offsets.Mark{}, false, err
+	}
+	t.expect = string(reply.Str)
+	if reply.Null {
+		return offsets.Mark{}, false, nil
+	}
+	mark, err := offsets.ParseMark(t.expect)
+	if err != nil {
+		return mark, false, fmt.Errorf("target %s, key %s: %w", t.cfg.Target, t.markKey, err)
+	}
+	return mark, true, nil
+}
+
+func (t *target) do(ctx context.Context, args ...string) (redis.Reply, error) {
+	reply, err := t.conn.Do(ctx, args...)
+	if err != nil {
+		return reply, &cutError{fmt.Errorf("target %s: %s: %w", t.cfg.Target, args[0], err)}
+	}
+	if err := reply.Err(); err != nil {
+		return reply, t.refused(args[0], err)
+	}
+	return reply, nil
+}
+
+func (t *target) simple(ctx context.Context, args ...string) error {
+	_, err := t.do(ctx, args...)
+	return err
+}
+
+// apply sends one batch: the mark first, its commands, the mark again if it
+// may be gone by then, and behind EXEC the WATCH and GET of the mark for the
+// next batch. It returns when the batch has taken effect.
+func (t *target) apply(ctx context.Context, b *batch, mark offsets.Mark) error {
+	text := mark.String()
+	t.out = appendCommand(t.out[:0], "MULTI")
+	t.out = appendCommand(t.out, "SET", t.markKey, text)
+	queued := 1 + len(b.items)
+	t.conn.Raw(t.out)
+	t.conn.Raw(b.body)
+	t.out = t.out[:0]
+	if b.wipes {
+		t.out = appendCommand(t.out, "SELECT", "0")
+		t.out = appendCommand(t.out, "SET", t.markKey, text)
+		queued += 2
+	}
+	t.out = appendCommand(t.out, "EXEC")
+	t.out = appendCommand(t.out, "SELECT", "0")
+	t.out = appendCommand(t.out, "WATCH", t.markKey)
+	t.out = appendCommand(t.out, "GET", t.markKey)
+	t.conn.Raw(t.out)
+	if err := t.conn.Flush(ctx); err != nil {
+		return &cutError{fmt.Errorf("target %s: sending %d commands: %w", t.cfg.Target, queued, err)}
+	}
+	if t.hook != nil {
+		t.hook("exec-sent")
+	}
+	return t.judge(ctx, b, queued, text)
+}
+
+// judge reads every reply of a batch.
+func (t *target) judge(ctx context.Context, b *batch, queued int, text string) error {
+	var refusal error
+	for i := range 1 + queued { // MULTI and what it queued
+		reply, err := t.receive(ctx)
+		if err != nil {
+			return err
+		}
+		if err := reply.Err(); err != nil && refusal == nil {
+			refusal = t.refusedItem(b.item(i-2), err)
+		}
+	}
+	exec, err := t.receive(ctx)
+	if err != nil {
+		return err
+	}
+	execErr, data := exec.Err(), t.dataErrors(b, &exec)
+	missing := exec.Null
+	for range 2 { // SELECT, WATCH
+		reply, err := t.receive(ctx)
+		if err != nil {
+			return err
+		}
+		if err := reply.Err(); err != nil && refusal == nil && execErr == nil {
+			refusal = t.refused("WATCH", err)
+		}
+	}
+	reply, err := t.receive(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case refusal != nil:
+		return refusal
+	case execErr != nil:
+		return t.refused("EXEC", execErr)
+	case missing:
+		return errMarkMoved
+	case data != nil:
+		return data
+	}
+	t.expect = string(reply.Str)
+	if t.expect != text {
+		return errMarkMoved
+	}
+	return nil
+}
+
+func (t *target) receive(ctx context.Context) (redis.Reply, error) {
+	reply, err := t.conn.Receive(ctx)
+	if err != nil {
+		return reply, &cutError{fmt.Errorf("target %s: the connection was cut while a batch was in flight: %w", t.cfg.Target, err)}
+	}
+	return reply, nil
+}
+
+// item returns the event behind queued command i, nil for the sink's own.
+func (b *batch) item(i int) *item {
+	if i < 0 || i >= len(b.items) {
+		return nil
+	}
+	return &b.items[i]
+}
+
+// dataErrors finds what EXEC did not do. It cannot be undone: the rest of the
+// block has taken effect.
+func (t *target) dataErrors(b *batch, exec *redis.Reply) error {
+	var first *DataError
+	for i := range exec.Elems {
+		err := exec.Elems[i].Err()
+		if err == nil {
+			continue
+		}
+		if first == nil {
+			first = &DataError{Target: t.cfg.Target, Topic: t.cfg.Topic, Reply: err.Error()}
+			if it := b.item(i - 1); it != nil {
+				first.Seq, first.Offset, first.DB, first.Command, first.Key = it.seq, it.offset, it.db, it.command, shown(it.key)
+			}
+		}
+		first.Count++
+	}
+	if first == nil {
+		return nil
+	}
+	return first
+}
+
+var errMarkMoved = errors.New("the mark at the target is not what this sink wrote (flushed, evicted, or an older state came back)")
