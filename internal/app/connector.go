@@ -1,0 +1,228 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"twinlog/internal/admin"
+	"twinlog/sink"
+	"twinlog/source"
+)
+
+// connector runs one source or sink and keeps its state, in Kafka Connect's
+// words. Its methods may be called from any goroutine.
+type connector struct {
+	name string
+	log  *slog.Logger
+	// open makes a fresh source or sink. It may wait for what must come first.
+	open func(ctx context.Context, wait func(reason string)) (runner, error)
+
+	mu      sync.Mutex
+	state   admin.State
+	trace   string
+	reason  string // what open waits for
+	current runner
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the current run has ended
+	clear   bool          // the next run passes what stopped the last one
+
+	takenOver func(error) // told that another process does this work; nil: no one
+}
+
+// runner is a source or a sink behind what the worker does to both.
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+// pauser is a runner that goes on reading while paused (a source).
+type pauser interface {
+	Pause()
+	Resume()
+}
+
+func pauserOf(r runner) (pauser, bool) {
+	o, ok := r.(interface{ pauser() (pauser, bool) })
+	if !ok {
+		return nil, false
+	}
+	return o.pauser()
+}
+
+var errNotRunning = fmt.Errorf("the worker is starting or ending: %w", admin.ErrNotNow)
+
+// start runs the connector in the background until it ends or is stopped.
+func (c *connector) start(parent context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ctx, cancel := context.WithCancel(parent)
+	done := make(chan struct{})
+	c.cancel, c.done = cancel, done
+	c.state, c.trace = admin.StateRunning, ""
+	go func() {
+		defer close(done)
+		defer cancel()
+		err := c.run(ctx)
+		c.end(ctx, err)
+		var taken *source.TakenOverError
+		if errors.As(err, &taken) && c.takenOver != nil {
+			c.takenOver(err)
+		}
+	}()
+}
+
+func (c *connector) run(ctx context.Context) error {
+	r, err := c.open(ctx, c.wait)
+	c.wait("")
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.current = r
+	c.mu.Unlock()
+	return r.Run(ctx)
+}
+
+func (c *connector) wait(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reason = reason
+}
+
+// end records why a run ended.
+func (c *connector) end(ctx context.Context, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reason = ""
+	switch {
+	case errors.Is(err, source.ErrSnapshotDone), errors.Is(err, sink.ErrSnapshotDone):
+		c.state = admin.StateStopped
+		c.log.Info("snapshot done", "connector", c.name)
+	case err == nil || ctx.Err() != nil:
+		if c.state == admin.StateRunning {
+			c.state = admin.StateStopped
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			c.log.Warn("not ended in order; the next start goes on from what is committed", "connector", c.name, "error", err)
+		}
+	default:
+		c.state, c.trace = admin.StateFailed, err.Error()
+		c.log.Error("connector failed", "connector", c.name, "error", err)
+	}
+}
+
+// fail ends the current run, if any, for a reason that is not its own.
+func (c *connector) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == admin.StateRunning || c.state == admin.StatePaused {
+		c.state, c.trace = admin.StateFailed, err.Error()
+		c.cancel()
+	}
+}
+
+// halt ends the current run and waits for it.
+func (c *connector) halt(ctx context.Context, state admin.State) error {
+	c.mu.Lock()
+	cancel, done := c.cancel, c.done
+	c.state, c.trace = state, ""
+	c.mu.Unlock()
+	if cancel == nil {
+		return nil
+	}
+	cancel()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for %s to end: %w", c.name, ctx.Err())
+	}
+}
+
+// pause stops the connector's work but keeps its place: a source goes on
+// reading its Redis into memory, a sink keeps nothing but its mark.
+func (c *connector) pause(ctx context.Context) error {
+	c.mu.Lock()
+	p, ok := pauserOf(c.current)
+	running := c.state == admin.StateRunning
+	if ok && running {
+		p.Pause()
+		c.state = admin.StatePaused
+	}
+	c.mu.Unlock()
+	if ok || !running {
+		return nil
+	}
+	return c.halt(ctx, admin.StatePaused)
+}
+
+// resume ends a pause, or starts a connector that stopped or failed.
+func (c *connector) resume(ctx context.Context, parent context.Context) error {
+	c.mu.Lock()
+	p, ok := pauserOf(c.current)
+	state := c.state
+	if ok && state == admin.StatePaused && !isDone(c.done) {
+		p.Resume()
+		c.state = admin.StateRunning
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	if state == admin.StateRunning {
+		return nil
+	}
+	return c.restart(ctx, parent, true)
+}
+
+// restart ends the current run, if any, and begins a new one.
+func (c *connector) restart(ctx, parent context.Context, clearHalt bool) error {
+	if err := c.halt(ctx, admin.StateStopped); err != nil {
+		return err
+	}
+	if parent.Err() != nil {
+		return errNotRunning
+	}
+	c.mu.Lock()
+	c.clear = clearHalt
+	c.mu.Unlock()
+	c.start(parent)
+	return nil
+}
+
+func (c *connector) takeClear() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cleared := c.clear
+	c.clear = false
+	return cleared
+}
+
+// snapshot returns the state that /status shows.
+func (c *connector) snapshot() (state admin.State, trace, reason string, r runner) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == "" {
+		return admin.StateUnassigned, "", "", nil
+	}
+	return c.state, c.trace, c.reason, c.current
+}
+
+func (c *connector) awaitEnd() {
+	c.mu.Lock()
+	done := c.done
+	c.mu.Unlock()
+	if done != nil {
+		<-done
+	}
+}
+
+func isDone(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}

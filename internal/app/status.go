@@ -1,0 +1,159 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"twinlog/internal/admin"
+	"twinlog/offsets"
+	"twinlog/sink"
+	"twinlog/source"
+)
+
+// The methods here are what the HTTP listener asks for (admin.Worker).
+var _ admin.Worker = (*Worker)(nil)
+
+// Status tells what the link does.
+func (w *Worker) Status() admin.Status {
+	w.mu.Lock()
+	waiting, prechecking := w.waiting, w.prechecking
+	w.mu.Unlock()
+	st := admin.Status{Link: w.o.Link, Home: w.o.Home, Sites: map[string]admin.Site{}}
+	for name := range w.o.Sites {
+		st.Sites[name] = admin.Site{State: "UNKNOWN"}
+	}
+	for _, h := range w.halves { // where no source runs, the sink tells
+		if k := sinkOf(h.sink); k != nil {
+			st.Sites[h.To] = siteState(k.Status().Connected)
+		}
+	}
+	for _, h := range w.halves {
+		d, connected := h.status(waiting)
+		if prechecking {
+			d.Phase = admin.PhasePrecheck
+		}
+		st.Directions = append(st.Directions, d)
+		st.Sites[h.From] = siteState(connected)
+	}
+	return st
+}
+
+// status returns a direction's state and whether its origin is connected.
+func (h *half) status(waiting string) (admin.Direction, bool) {
+	d := admin.Direction{Name: h.Name(), Reason: waiting}
+	s, k := sourceOf(h.source), sinkOf(h.sink)
+	var src source.Status
+	d.Phase, src = phase(s)
+	state, trace, reason, _ := h.source.snapshot()
+	d.Source = admin.SourceStatus{
+		Name: h.source.name, State: state, Trace: trace, Position: positionText(src.Position),
+		Seq: src.Position.Seq, Epoch: src.Position.Epoch, BehindSeconds: src.Behind.Seconds(),
+	}
+	d.Reason = firstOf(d.Reason, src.Waiting, reason)
+	var applied sink.Status
+	if k != nil {
+		applied = k.Status()
+	}
+	state, trace, reason, _ = h.sink.snapshot()
+	d.Sink = admin.SinkStatus{
+		Name: h.sink.name, State: state, Trace: trace, Seq: applied.Mark.Seq, Offset: applied.Mark.Offset,
+		LagEvents: applied.LagEvents(), LagSeconds: applied.LagSeconds(time.Now()),
+	}
+	d.Reason = firstOf(d.Reason, applied.Waiting, reason)
+	return d, src.Connected
+}
+
+func siteState(connected bool) admin.Site {
+	if connected {
+		return admin.Site{State: "CONNECTED"}
+	}
+	return admin.Site{State: "DISCONNECTED"}
+}
+
+func positionText(p offsets.Position) string {
+	if p.Replid == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", p.Replid, p.ReplOffset)
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+// Ready returns why the worker does not do its work yet; nothing if it does.
+func (w *Worker) Ready() []string {
+	var reasons []string
+	w.mu.Lock()
+	waiting, running := w.waiting, w.running
+	w.mu.Unlock()
+	switch {
+	case waiting != "":
+		return []string{waiting}
+	case running == nil:
+		return []string{"starting"}
+	case running.Err() != nil:
+		return []string{"draining"}
+	}
+	for _, d := range w.Status().Directions {
+		for _, c := range []struct {
+			name  string
+			state admin.State
+			trace string
+		}{{d.Source.Name, d.Source.State, d.Source.Trace}, {d.Sink.Name, d.Sink.State, d.Sink.Trace}} {
+			if c.state == admin.StateFailed || c.state == admin.StateUnassigned {
+				reasons = append(reasons, strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", c.name, c.state, c.trace), ": "))
+			}
+		}
+		if d.Phase != admin.PhaseSynchronizing && d.Source.State == admin.StateRunning {
+			reasons = append(reasons, fmt.Sprintf("%s is in phase %s: %s", d.Name, d.Phase, d.Reason))
+		}
+	}
+	return reasons
+}
+
+// Pause stops a connector's work and keeps its place.
+func (w *Worker) Pause(ctx context.Context, name string) error {
+	return w.steer(name, func(c *connector, _ context.Context) error { return c.pause(ctx) })
+}
+
+// Resume ends Pause and Stop, and starts a failed connector again; a sink
+// passes the event that stopped it.
+func (w *Worker) Resume(ctx context.Context, name string) error {
+	return w.steer(name, func(c *connector, parent context.Context) error { return c.resume(ctx, parent) })
+}
+
+// Stop ends a connector and frees what it holds.
+func (w *Worker) Stop(ctx context.Context, name string) error {
+	return w.steer(name, func(c *connector, _ context.Context) error { return c.halt(ctx, admin.StateStopped) })
+}
+
+// Restart ends a connector and starts it again.
+func (w *Worker) Restart(ctx context.Context, name string) error {
+	return w.steer(name, func(c *connector, parent context.Context) error { return c.restart(ctx, parent, false) })
+}
+
+func (w *Worker) steer(name string, do func(c *connector, parent context.Context) error) error {
+	w.mu.Lock()
+	running := w.running
+	w.mu.Unlock()
+	for _, h := range w.halves {
+		for _, c := range []*connector{h.source, h.sink} {
+			if c.name != name {
+				continue
+			}
+			if running == nil || running.Err() != nil {
+				return errNotRunning
+			}
+			return do(c, running)
+		}
+	}
+	return fmt.Errorf("%w: %s", admin.ErrUnknownConnector, name)
+}

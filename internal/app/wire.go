@@ -1,0 +1,180 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"twinlog/internal/admin"
+	"twinlog/internal/kafka"
+	"twinlog/offsets"
+	"twinlog/schema"
+	"twinlog/sink"
+	"twinlog/source"
+)
+
+// codec is what makes and reads events: one encoder for all, a decoder for
+// each that reads.
+type codec struct {
+	encoder  *schema.Encoder
+	registry *schema.Registry // nil: none
+}
+
+// codec registers the schema where a registry is configured.
+func (w *Worker) codec(ctx context.Context) (codec, error) {
+	if w.o.Registry.URL == "" {
+		return codec{encoder: schema.NewEncoder(0)}, nil
+	}
+	registry, err := schema.NewRegistry(w.o.Registry)
+	if err != nil {
+		return codec{}, err
+	}
+	id := 0
+	backoff := kafka.Backoff{Min: 200 * time.Millisecond, Max: 3 * time.Second}
+	for _, h := range w.halves {
+		for attempt := 0; ; attempt++ {
+			if id, err = registry.Register(ctx, h.topic); err == nil {
+				break
+			}
+			if !errors.Is(err, schema.ErrRegistryUnavailable) {
+				return codec{}, err
+			}
+			w.setWaiting(err.Error())
+			w.o.Log.Warn("waiting for the schema registry", "error", err)
+			if err := backoff.Wait(ctx, attempt); err != nil {
+				return codec{}, err
+			}
+		}
+	}
+	w.setWaiting("")
+	return codec{encoder: schema.NewEncoder(id), registry: registry}, nil
+}
+
+// wire tells a direction's connectors how to make their source and sink.
+func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
+	share := w.o.Memory / int64(2*len(w.halves)) // sources and sinks have the same
+	sourceMetrics := source.NewMetrics(w.registry, w.o.Link, h.Name(), h.From)
+	sinkMetrics := sink.NewMetrics(w.registry, w.o.Link, h.Name(), h.To)
+	h.source.open = func(context.Context, func(string)) (runner, error) {
+		s := source.New(source.Config{
+			Link: w.o.Link, Site: h.From, Direction: h.Name(), Peer: h.To + "-to-" + h.From, Lane: lane, Topic: h.topic, OnGap: h.OnGap,
+			Redis: w.o.Sites[h.From], Kafka: client, Clients: w.registry, Encoder: c.encoder, Decoder: schema.NewDecoder(c.registry), Snapshot: h.Snapshot,
+			MaxMemory: share, MaxEventBytes: w.o.MaxEventBytes, MaxTransactionBytes: w.o.MaxTransactionBytes, CommitPause: w.o.CommitPause,
+			Instance: w.instance, Log: w.o.Log, Metrics: sourceMetrics, Hook: w.o.Hook,
+		})
+		return observed[*source.Source]{s, w.registry}, nil
+	}
+	h.sink.open = func(ctx context.Context, wait func(string)) (runner, error) {
+		own, err := w.awaitOwnSource(ctx, h, wait)
+		if err != nil {
+			return nil, err
+		}
+		s := sink.New(sink.Config{
+			Link: w.o.Link, Direction: h.Name(), Lane: lane, Target: h.To, Topic: h.topic, TopicID: h.topicID, Group: "twinlog." + w.o.Link + "." + h.Name(),
+			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), LastMark: own,
+			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeClear(), MaxMemory: share,
+			Log: w.o.Log, Metrics: sinkMetrics, Hook: w.o.Hook,
+		})
+		return observed[*sink.Sink]{s, w.registry}, nil
+	}
+}
+
+// opposite is the other direction of the link, nil on a one-way link.
+func (w *Worker) opposite(h *half) *half {
+	for _, o := range w.halves {
+		if o.From == h.To && o.To == h.From {
+			return o
+		}
+	}
+	return nil
+}
+
+// awaitOwnSource waits until the target's own source follows its stream from
+// a position in Kafka: only then may anything be written there, or what is
+// born at the target meanwhile would be missed, and the copy published back.
+// It returns that source's answer to what was applied last; nil on a one-way
+// link.
+func (w *Worker) awaitOwnSource(ctx context.Context, h *half, wait func(string)) (func(context.Context, string, int64) (offsets.Mark, error), error) {
+	o := w.opposite(h)
+	if o == nil {
+		return nil, nil
+	}
+	wait("waiting for " + o.source.name + " to follow the stream of site " + h.To)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s := sourceOf(o.source); s != nil && isDone(s.Attached()) {
+			return func(ctx context.Context, replid string, replOffset int64) (offsets.Mark, error) {
+				s := sourceOf(o.source) // it may have been restarted
+				if s == nil {
+					return offsets.Mark{}, fmt.Errorf("%s does not run", o.source.name)
+				}
+				return s.LastMark(ctx, replid, replOffset)
+			}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func sourceOf(c *connector) *source.Source {
+	_, _, _, r := c.snapshot()
+	if o, ok := r.(observed[*source.Source]); ok {
+		return o.runner
+	}
+	return nil
+}
+
+func sinkOf(c *connector) *sink.Sink {
+	_, _, _, r := c.snapshot()
+	if o, ok := r.(observed[*sink.Sink]); ok {
+		return o.runner
+	}
+	return nil
+}
+
+// observed is a source or sink whose gauges are registered while it runs.
+type observed[R interface {
+	runner
+	Observe(prometheus.Registerer) func()
+}] struct {
+	runner R
+	reg    prometheus.Registerer
+}
+
+// Run implements runner.
+func (o observed[R]) Run(ctx context.Context) error {
+	defer o.runner.Observe(o.reg)()
+	return o.runner.Run(ctx)
+}
+
+// pauser tells whether the runner goes on reading while paused.
+func (o observed[R]) pauser() (pauser, bool) {
+	p, ok := any(o.runner).(pauser)
+	return p, ok
+}
+
+// phase is what a direction does, in the words of DESIGN.md 9.
+func phase(s *source.Source) (string, source.Status) {
+	if s == nil {
+		return admin.PhaseCreated, source.Status{}
+	}
+	st := s.Status()
+	switch st.Committed.Phase {
+	case offsets.PhaseStream:
+		return admin.PhaseSynchronizing, st
+	case offsets.PhaseSnapshot:
+		return admin.PhaseSnapshot, st
+	}
+	if st.Position.Phase == offsets.PhaseSnapshot {
+		return admin.PhaseSnapshot, st
+	}
+	return admin.PhaseCreated, st
+}
