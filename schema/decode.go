@@ -96,6 +96,7 @@ func (r *reader) value(v *Value) {
 	}
 	v.Kind = Kind(r.branch("value", int64(KindDump)+1))
 	switch v.Kind {
+	case KindNone: // null
 	case KindString:
 		v.Data = r.bytes("value.data")
 	case KindList:

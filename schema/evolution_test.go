@@ -78,27 +78,40 @@ func TestReadsEventsOfOlderAndNewerWriters(t *testing.T) {
 		native func(map[string]any)
 		expect func(*Event) // what differs from the event as it was
 	}{
-		{"a writer without fields that have defaults", without("db", "other_keys", "args", "type", "value", "expire_at_ms", "part", "transaction", "seen", "key", "command"),
+		{
+			"a writer without fields that have defaults", without("db", "other_keys", "args", "type", "value", "expire_at_ms", "part", "transaction", "seen", "key", "command"),
 			nil,
-			func(e *Event) { *e = Event{Op: e.Op, Origin: e.Origin, Seq: e.Seq, TsMs: e.TsMs, Source: e.Source} }},
-		{"a writer with a field more", with(extra),
-			func(n map[string]any) { n["hlc"] = map[string]any{"wall": 5, "path": []any{"x", "y"}} }, nil},
-		{"a writer with ints for longs", retyped("seq", "int"),
+			func(e *Event) { *e = Event{Op: e.Op, Origin: e.Origin, Seq: e.Seq, TsMs: e.TsMs, Source: e.Source} },
+		},
+		{
+			"a writer with a field more", with(extra),
+			func(n map[string]any) { n["hlc"] = map[string]any{"wall": 5, "path": []any{"x", "y"}} }, nil,
+		},
+		{
+			"a writer with ints for longs", retyped("seq", "int"),
 			func(n map[string]any) { n["seq"] = 7 },
-			func(e *Event) { e.Seq = 7 }},
+			func(e *Event) { e.Seq = 7 },
+		},
 		{"a writer with logical types", retyped("ts_ms", map[string]any{"type": "long", "logicalType": "timestamp-millis"}), nil, nil},
-		{"a writer with a logical type that goavro panics on", with(`{"name":"price","logicalType":"decimal","type":{"type":"bytes","logicalType":"decimal"}}`),
-			func(n map[string]any) { n["price"] = []byte{1} }, nil},
-		{"a writer with a string for bytes", retyped("key", "string"),
+		{
+			"a writer with a logical type that goavro panics on", with(`{"name":"price","logicalType":"decimal","type":{"type":"bytes","logicalType":"decimal"}}`),
+			func(n map[string]any) { n["price"] = []byte{1} }, nil,
+		},
+		{
+			"a writer with a string for bytes", retyped("key", "string"),
 			func(n map[string]any) { n["key"] = "text" },
-			func(e *Event) { e.Key = []byte("text") }},
+			func(e *Event) { e.Key = []byte("text") },
+		},
 		{"a writer whose key is nullable the other way round", retyped("key", []any{"bytes", "null"}), nil, nil},
-		{"a writer with a record that is never null", retyped("part", map[string]any{
-			"type": "record", "name": "Part", "fields": []any{
-				map[string]any{"name": "index", "type": "int"}, map[string]any{"name": "last", "type": "boolean"},
-			}}),
+		{
+			"a writer with a record that is never null", retyped("part", map[string]any{
+				"type": "record", "name": "Part", "fields": []any{
+					map[string]any{"name": "index", "type": "int"}, map[string]any{"name": "last", "type": "boolean"},
+				},
+			}),
 			func(n map[string]any) { n["part"] = map[string]any{"index": 4, "last": true} },
-			func(e *Event) { e.Part = OptPart{Set: true, Part: Part{Index: 4, Last: true, Arg: -1}} }},
+			func(e *Event) { e.Part = OptPart{Set: true, Part: Part{Index: 4, Last: true, Arg: -1}} },
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -209,14 +222,18 @@ func TestRefusesWritersItCannotUnderstand(t *testing.T) {
 		{"a field has another type", retyped("seq", "string"), func(n map[string]any) { n["seq"] = "1" }, "field seq: want long, got string"},
 		{"the source is missing", without("source"), nil, "field source: the writer's schema lacks it"},
 		{"the source is no record", retyped("source", "string"), func(n map[string]any) { n["source"] = "a" }, "field source: want record"},
-		{"the value is of a kind to come", future,
+		{
+			"the value is of a kind to come", future,
 			func(n map[string]any) {
 				n["value"] = union("twinlog.v1.VectorValue", map[string]any{"dims": 3})
-			}, "unknown kind VectorValue; run the newer twinlog"},
+			}, "unknown kind VectorValue; run the newer twinlog",
+		},
 		{"the op is of a kind to come", with(`{"name":"new","type":"int"}`), func(n map[string]any) { n["op"], n["new"] = "q", 1 }, `unknown letter "q"; run the newer twinlog`},
 		{"the value is no union", retyped("value", "bytes"), func(n map[string]any) { n["value"] = []byte("v") }, "field value: want a union"},
-		{"an array holds something else", retyped("args", map[string]any{"type": "array", "items": "long"}),
-			func(n map[string]any) { n["args"] = []any{1} }, "field args: want bytes, got int64"},
+		{
+			"an array holds something else", retyped("args", map[string]any{"type": "array", "items": "long"}),
+			func(n map[string]any) { n["args"] = []any{1} }, "field args: want bytes, got int64",
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

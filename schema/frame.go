@@ -29,7 +29,7 @@ func (enc *Encoder) Append(b []byte, e *Event) []byte {
 }
 
 func singleObjectHeader() []byte {
-	return binary.LittleEndian.AppendUint64([]byte(singleObjectMagic), Fingerprint())
+	return binary.LittleEndian.AppendUint64(singleObjectMagic, Fingerprint())
 }
 
 // Decoder reads events of both framings, of this release's schema and of

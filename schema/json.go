@@ -92,6 +92,7 @@ func (j *jsonWriter) value(v *Value) {
 	}
 	j.open('{')
 	switch v.Kind {
+	case KindNone: // null, above
 	case KindString:
 		j.bytes("data", v.Data)
 	case KindList:

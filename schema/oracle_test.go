@@ -36,6 +36,8 @@ func native(e *Event) map[string]any {
 
 func nativeValue(v *Value) any {
 	switch v.Kind {
+	case KindNone:
+		return nil
 	case KindString:
 		return union("twinlog.v1.StringValue", map[string]any{"data": v.Data})
 	case KindList:
@@ -181,27 +183,24 @@ func (r random) score() float64 {
 }
 
 func (r random) value() Value {
-	switch v := (Value{Kind: Kind(r.IntN(int(KindDump) + 1))}); v.Kind {
+	v := Value{Kind: Kind(r.IntN(int(KindDump) + 1))}
+	switch v.Kind {
+	case KindNone:
 	case KindString, KindDump:
 		v.Data = r.bytes()
-		return v
 	case KindList, KindSet:
 		v.Elements = slice(r, 6, r.bytes)
-		return v
 	case KindHash:
 		v.Hash = slice(r, 6, func() HashEntry { return HashEntry{r.bytes(), r.bytes(), r.optLong()} })
-		return v
 	case KindZSet:
 		v.ZSet = slice(r, 6, func() ZSetMember { return ZSetMember{r.bytes(), r.score()} })
-		return v
 	case KindStream:
 		v.Stream = slice(r, 4, func() StreamEntry { return StreamEntry{r.streamID(), slice(r, 4, r.bytes)} })
 		if r.IntN(2) == 0 {
 			v.Meta = &StreamMeta{r.streamID(), r.streamID(), r.long(), slice(r, 3, r.group)}
 		}
-		return v
 	}
-	return Value{}
+	return v
 }
 
 func (r random) group() StreamGroup {

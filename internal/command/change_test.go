@@ -245,7 +245,10 @@ func TestExpiryArg(t *testing.T) {
 		{"RESTORE k 0 p REPLACE ABSTTL", ""},
 		{"RESTORE k 0 p REPLACE", ""},
 		{"INCR k", ""},
-		{"SET", ""}, {"PEXPIREAT k", ""}, {"HSETEX h", ""}, {"RESTORE k", ""},
+		{"SET", ""},
+		{"PEXPIREAT k", ""},
+		{"HSETEX h", ""},
+		{"RESTORE k", ""},
 	} {
 		argv := bytesOf(tt.line)
 		got := ""

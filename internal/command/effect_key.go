@@ -23,7 +23,7 @@ func toDel(_ *Command, dst []schema.Event, db int32, args [][]byte) ([]schema.Ev
 // move is MOVE key db. It fails if the key exists there: that is removed first.
 func move(c *Command, dst []schema.Event, db int32, args [][]byte) ([]schema.Event, error) {
 	to, err := strconv.ParseInt(string(args[1]), 10, 32)
-	if err != nil || to < 0 || int32(to) == db {
+	if err != nil || to < 0 || to == int64(db) {
 		return nil, fmt.Errorf("%q is not another database", shown(args[1]))
 	}
 	dst, err = toDel(c, dst, int32(to), args)

@@ -61,7 +61,8 @@ func msetex(c *Command, dst []schema.Event, db int32, args [][]byte) ([]schema.E
 
 func setPairs(dst []schema.Event, db int32, pairs [][]byte, ttl [][]byte) []schema.Event {
 	for i := 0; i < len(pairs); i += 2 {
-		args := append(pairs[i:i+2:i+2], ttl...)
+		args := pairs[i : i+2 : i+2]
+		args = append(args, ttl...)
 		dst = append(dst, schema.Event{Op: schema.OpWrite, DB: db, Key: args[0], Command: "SET", Args: args})
 	}
 	return dst

@@ -140,7 +140,7 @@ func writesCounted(at, step int) finder {
 	}
 }
 
-// storeCounted: destination numkeys key …
+// storeCounted: destination numkeys key [key …].
 func storeCounted(args [][]byte) (written, read span, err error) {
 	read, err = numKeys(args, 1, 1)
 	return span{0, 1, 1}, read, err

@@ -3,6 +3,7 @@ package command
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -27,7 +28,7 @@ func startRedis(t *testing.T) *redis.Conn {
 		}
 		t.Skip("redis-server is not installed")
 	}
-	dir, err := os.MkdirTemp("", "twinlog") // t.TempDir is too long for a socket's name
+	dir, err := os.MkdirTemp("", "twinlog") //nolint:usetesting // t.TempDir has the name of the test in it, too long for a socket's
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func doArgs(t *testing.T, c *redis.Conn, argv [][]byte) (any, error) {
 		args[i] = a
 	}
 	reply, err := c.Do(t.Context(), args...).Result()
-	if err == redis.Nil {
+	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}
 	return reply, err

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"fmt"
 
 	"twinlog/offsets"
@@ -79,7 +80,7 @@ func deletedByItself(args [][]byte) bool {
 		return len(args) == 2
 	case isWord(args[0], "HDEL"):
 		fields := args[2:]
-		return len(fields) < 2 || string(fields[0]) != string(fields[len(fields)-1])
+		return len(fields) < 2 || !bytes.Equal(fields[0], fields[len(fields)-1])
 	}
 	return false
 }

@@ -163,7 +163,7 @@ func (r *Reader) command() ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if int64(size)+r.offset-r.start > r.limit {
+		if size+r.offset-r.start > r.limit {
 			return nil, r.tooBig(r.args[from:])
 		}
 		if err := r.fill(int(size) + 2); err != nil {
