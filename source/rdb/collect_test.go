@@ -29,7 +29,7 @@ func collect(data []byte, o Options) ([]item, error) {
 	var items []item
 	for {
 		e, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if r.BytesRead() != int64(len(data)) {
 				return items, fmt.Errorf("%d bytes read of %d", r.BytesRead(), len(data))
 			}
@@ -54,8 +54,10 @@ func add(items []item, e *Entry) ([]item, error) {
 		return items, fmt.Errorf("part %d of %q in the wrong place", e.Index, e.Key)
 	}
 	if !open {
-		items = append(items, item{Kind: Value, DB: e.DB, Key: string(e.Key), Type: e.Type,
-			Value: schema.Value{Kind: e.Value.Kind}, ExpireAt: e.ExpireAt})
+		items = append(items, item{
+			Kind: Value, DB: e.DB, Key: string(e.Key), Type: e.Type,
+			Value: schema.Value{Kind: e.Value.Kind}, ExpireAt: e.ExpireAt,
+		})
 	}
 	it := &items[len(items)-1]
 	if it.DB != e.DB || it.Key != string(e.Key) || it.Type != e.Type || it.ExpireAt != e.ExpireAt || -it.parts != int(e.Index) {

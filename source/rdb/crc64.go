@@ -25,7 +25,7 @@ func makeCRCTables() *[16][256]uint64 {
 		t[0][i] = crc
 	}
 	for k := 1; k < len(t); k++ {
-		for i, crc := range t[k-1] {
+		for i, crc := range &t[k-1] {
 			t[k][i] = crc>>8 ^ t[0][byte(crc)]
 		}
 	}

@@ -81,19 +81,22 @@ func (r *Reader) fail(err error) error {
 	if r.inKey {
 		key = append([]byte{}, r.entry.Key...)
 	}
-	switch e := err.(type) {
-	case *CorruptError:
-		e.Offset, e.DB, e.Key = offset, db, key
-	case *UnsupportedError:
-		e.Offset, e.DB, e.Key = offset, db, key
-	case *LimitError:
-		e.Offset, e.DB, e.Key = offset, db, key
+	var (
+		wrong   *CorruptError
+		unknown *UnsupportedError
+		large   *LimitError
+	)
+	switch {
+	case errors.As(err, &wrong):
+		wrong.Offset, wrong.DB, wrong.Key = offset, db, key
+	case errors.As(err, &unknown):
+		unknown.Offset, unknown.DB, unknown.Key = offset, db, key
+	case errors.As(err, &large):
+		large.Offset, large.DB, large.Key = offset, db, key
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		err = fmt.Errorf("reading RDB at %s: it ends early, take a new snapshot: %w", place(offset, db, key), io.ErrUnexpectedEOF)
 	default:
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("reading RDB at %s: it ends early, take a new snapshot: %w", place(offset, db, key), io.ErrUnexpectedEOF)
-		} else {
-			err = fmt.Errorf("reading RDB at %s: %w", place(offset, db, key), err)
-		}
+		err = fmt.Errorf("reading RDB at %s: %w", place(offset, db, key), err)
 	}
 	r.err = err
 	return err

@@ -43,12 +43,13 @@ const pelEntryBytes = 40
 
 // next moves groups into meta until there are no more (done) or the part is full.
 func (d *groupDecoder) next(r *Reader, meta *schema.StreamMeta) (done bool, err error) {
-	switch d.phase { // go on in the part before's group and consumer
-	case phaseConsumer:
-		d.addGroup(r, meta)
-	case phasePending:
-		d.addGroup(r, meta)
-		d.addConsumer(r, meta)
+	// A part goes on in the group and consumer of the one before. Their
+	// repetition is not counted: however long the names, it must get on.
+	if d.phase != phaseGroup {
+		d.addGroup(meta)
+	}
+	if d.phase == phasePending {
+		d.addConsumer(meta)
 	}
 	for {
 		if done, err := d.leave(); done || err != nil {
@@ -86,15 +87,13 @@ func (d *groupDecoder) leave() (done bool, err error) {
 	return d.phase == phaseGroup && d.groups == 0, nil
 }
 
-func (d *groupDecoder) addGroup(r *Reader, meta *schema.StreamMeta) {
+func (d *groupDecoder) addGroup(meta *schema.StreamMeta) {
 	meta.Groups = append(meta.Groups, d.group)
-	r.payload += len(d.group.Name) + groupCost
 }
 
-func (d *groupDecoder) addConsumer(r *Reader, meta *schema.StreamMeta) {
+func (d *groupDecoder) addConsumer(meta *schema.StreamMeta) {
 	g := &meta.Groups[len(meta.Groups)-1]
 	g.Consumers = append(g.Consumers, d.consumer)
-	r.payload += len(d.consumer.Name) + consumerCost
 }
 
 // nextGroup reads a group up to its first consumer.
@@ -119,7 +118,8 @@ func (d *groupDecoder) nextGroup(r *Reader, meta *schema.StreamMeta) error {
 	if d.consumers, err = r.length("number of consumers"); err != nil {
 		return err
 	}
-	d.addGroup(r, meta)
+	d.addGroup(meta)
+	r.payload += len(name) + groupCost
 	d.phase = phaseConsumer
 	return nil
 }
@@ -183,7 +183,8 @@ func (d *groupDecoder) nextConsumer(r *Reader, meta *schema.StreamMeta) error {
 	if d.pending, err = r.length("number of pending entries"); err != nil {
 		return err
 	}
-	d.addConsumer(r, meta)
+	d.addConsumer(meta)
+	r.payload += len(name) + consumerCost
 	d.phase = phasePending
 	return nil
 }

@@ -42,11 +42,15 @@ func (in *input) account(taken []byte) {
 	}
 }
 
-// refill makes the window hold at least one byte that was not taken yet.
-func (in *input) refill() error {
+// need makes the window hold at least n bytes, up to MinBuffer, that were not
+// taken yet.
+func (in *input) need(n int) error {
+	if len(in.window)-in.pos >= n {
+		return nil
+	}
 	in.release()
-	if _, err := in.br.Peek(1); err != nil {
-		in.window = nil
+	in.window = nil
+	if _, err := in.br.Peek(n); err != nil {
 		return err
 	}
 	var err error
@@ -54,10 +58,19 @@ func (in *input) refill() error {
 	return err
 }
 
+// take takes n bytes, up to MinBuffer. They are valid until the next call.
+func (in *input) take(n int) ([]byte, error) {
+	if err := in.need(n); err != nil {
+		return nil, err
+	}
+	in.pos += n
+	return in.window[in.pos-n : in.pos], nil
+}
+
 // byte takes one byte.
 func (in *input) byte() (byte, error) {
 	if in.pos == len(in.window) {
-		if err := in.refill(); err != nil {
+		if err := in.need(1); err != nil {
 			return 0, err
 		}
 	}
@@ -83,10 +96,8 @@ func (in *input) read(dst []byte) error {
 // skip takes n bytes and forgets them.
 func (in *input) skip(n uint64) error {
 	for n > 0 {
-		if in.pos == len(in.window) {
-			if err := in.refill(); err != nil {
-				return err
-			}
+		if err := in.need(1); err != nil {
+			return err
 		}
 		k := min(n, uint64(len(in.window)-in.pos))
 		in.pos += int(k)
@@ -98,10 +109,9 @@ func (in *input) skip(n uint64) error {
 // fixed takes n ≤ 8 bytes as a little-endian number.
 func (in *input) fixed(n int) (uint64, error) {
 	var b [8]byte
-	if err := in.read(b[:n]); err != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint64(b[:]), nil
+	taken, err := in.take(n)
+	copy(b[:], taken)
+	return binary.LittleEndian.Uint64(b[:]), err
 }
 
 // startRecording makes copies of the bytes taken from here on.

@@ -75,7 +75,7 @@ func (l *listpack) next() (e element, ok bool, err error) {
 		e.text = b[head:n:n]
 	}
 	back := backLength(n)
-	if n+back > len(b) || !isBackLength(b[n:n+back], n) {
+	if n+back > len(b) || (back > 1 || b[n] != byte(n)) && !isBackLength(b[n:n+back], n) {
 		return e, false, corrupt("the length behind an element of a listpack is not its length")
 	}
 	l.pos += n + back

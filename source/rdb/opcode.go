@@ -35,20 +35,20 @@ const (
 var errEnd = errors.New("end of the RDB")
 
 func (r *Reader) header() error {
-	var h [9]byte
-	if err := r.in.read(h[:]); err != nil {
+	h, err := r.in.take(9)
+	if err != nil {
 		return err
 	}
 	version, err := strconv.ParseUint(string(h[5:]), 10, 16)
-	if bytes.HasPrefix(h[:], []byte("VALKEY")) {
+	if bytes.HasPrefix(h, []byte("VALKEY")) {
 		return unsupported("version %q of Valkey; versions %d to %d of Redis are supported: let the server announce an older one",
-			h[:], minVersion, maxVersion)
+			h, minVersion, maxVersion)
 	}
-	if !bytes.HasPrefix(h[:], []byte("REDIS")) || err != nil {
-		return corrupt("it begins with %q instead of REDIS and a version", h[:])
+	if !bytes.HasPrefix(h, []byte("REDIS")) || err != nil {
+		return corrupt("it begins with %q instead of REDIS and a version", h)
 	}
 	if version < minVersion || version > maxVersion {
-		return unsupported("version %q; versions %d to %d (up to Redis 7.2) are supported", h[:], minVersion, maxVersion)
+		return unsupported("version %q; versions %d to %d (up to Redis 7.2) are supported", h, minVersion, maxVersion)
 	}
 	r.version = int(version)
 	return nil

@@ -3,6 +3,8 @@ package rdb
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -25,6 +27,55 @@ var exact = gocmp.Options{
 	gocmp.AllowUnexported(item{}),
 	gocmp.Comparer(func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }),
 	cmpopts.EquateEmpty(),
+}
+
+// diff says how two items differ. Most do not, and cmp.Diff is slow on long
+// values.
+func diff(want, got item) string {
+	if bytes.Equal(describe(want), describe(got)) {
+		return ""
+	}
+	if d := gocmp.Diff(want, got, exact); d != "" {
+		return d
+	}
+	return "describe sees a difference that cmp.Diff does not"
+}
+
+// describe is equal for items that are equal by exact.
+func describe(it item) []byte {
+	v := &it.Value
+	var b []byte
+	add := func(s []byte) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	count := func(n int) { b = binary.AppendUvarint(b, uint64(n)) }
+	b = fmt.Appendf(b, "%d %d %q %q %q %d %v %v %d;", it.Kind, it.DB, it.Name, it.Text, it.Key, it.parts, it.Type, it.ExpireAt, v.Kind)
+	add(v.Data)
+	count(len(v.Elements))
+	for _, e := range v.Elements {
+		add(e)
+	}
+	count(len(v.Hash))
+	for _, h := range v.Hash {
+		add(h.Field)
+		add(h.Value)
+		b = fmt.Append(b, h.ExpireAt)
+	}
+	count(len(v.ZSet))
+	for _, m := range v.ZSet {
+		add(m.Member)
+		b = binary.AppendUvarint(b, math.Float64bits(m.Score))
+	}
+	count(len(v.Stream))
+	for _, e := range v.Stream {
+		b = fmt.Append(b, e.ID)
+		count(len(e.Fields))
+		for _, f := range e.Fields {
+			add(f)
+		}
+	}
+	if v.Meta != nil {
+		b = fmt.Appendf(b, "%+v", *v.Meta)
+	}
+	return b
 }
 
 func sortValue(v *schema.Value) {
@@ -121,7 +172,10 @@ func oracleStream(v *schema.Value, o *model.StreamObject) {
 	}
 }
 
-// asOracle brings what the reader found down to what the oracle can say.
+// asOracle brings what the reader found down to what the oracle can say: its
+// expiries overflow in the year 2262, and its stream entries have each field
+// once and in no order. It also loses negative expiries and most of a listpack
+// that has no count, and verifies nothing: that is tested without it.
 func asOracle(it item) item {
 	it = sorted(it)
 	if it.ExpireAt.Set {
@@ -169,8 +223,13 @@ func compareWithOracle(t *testing.T, data []byte) {
 	byKey := func(a, b item) int { return cmp.Or(cmp.Compare(a.DB, b.DB), strings.Compare(a.Key, b.Key)) }
 	slices.SortFunc(want, byKey)
 	slices.SortFunc(got, byKey)
-	if d := gocmp.Diff(want, got, exact); d != "" {
-		t.Errorf("(-oracle +reader):\n%s", d)
+	if len(want) != len(got) {
+		t.Fatalf("%d keys, the oracle has %d", len(got), len(want))
+	}
+	for i := range want {
+		if d := diff(want[i], got[i]); d != "" {
+			t.Errorf("key %q (-oracle +reader):\n%s", got[i].Key, d)
+		}
 	}
 }
 

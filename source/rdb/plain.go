@@ -130,7 +130,7 @@ func (r *Reader) addMember(member []byte, score float64) error {
 // parseScore reads a decimal number as Redis prints it.
 func parseScore(text []byte) (float64, error) {
 	score, err := strconv.ParseFloat(string(text), 64)
-	if err != nil || bytes.ContainsAny(text, "xX_") {
+	if err != nil || bytes.IndexByte(text, 'x') >= 0 || bytes.IndexByte(text, 'X') >= 0 {
 		return 0, corrupt("%q is no score", text)
 	}
 	return score, nil

@@ -9,6 +9,7 @@ package rdb
 
 import (
 	"bufio"
+	"errors"
 	"io"
 
 	"twinlog/schema"
@@ -19,6 +20,9 @@ const (
 	DefaultChunkBytes      = 512 << 10
 	DefaultMaxElementBytes = 64 << 20
 )
+
+// MinBuffer is how many bytes the buffer of a Reader's input has to hold.
+const MinBuffer = 64
 
 // Options bound the memory of a Reader: about four parts, and three of the
 // largest elements that are really met.
@@ -70,8 +74,8 @@ type decoder interface {
 }
 
 // NewReader returns a reader of the RDB that begins at br's next byte. What
-// follows the RDB stays in br. A buffer of 64 KiB serves well; nobody else may
-// use br until Next returned an error.
+// follows the RDB stays in br. Its buffer must hold MinBuffer bytes, 64 KiB
+// serve well; nobody else may use br until Next returned an error.
 func NewReader(br *bufio.Reader, o Options) *Reader {
 	if o.ChunkBytes <= 0 {
 		o.ChunkBytes = DefaultChunkBytes
@@ -106,7 +110,7 @@ func (r *Reader) Next() (*Entry, error) {
 		return &r.entry, nil
 	}
 	r.in.release()
-	if err == errEnd {
+	if errors.Is(err, errEnd) {
 		r.err = io.EOF
 		return nil, io.EOF
 	}

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,74 +14,60 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"twinlog/internal/testkit"
 	"twinlog/schema"
 )
 
-// server is a private redis-server.
+// server is a private redis-server, and one connection to it.
 type server struct {
 	*redis.Client
 	dir string
 }
 
-func startServer(t *testing.T, args ...string) *server {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("redis-server is not installed")
-		}
-		t.Skip("redis-server is not installed")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s := &server{dir: t.TempDir()}
-	cmd := exec.Command(path, append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "",
-		"--dir", s.dir, "--enable-debug-command", "yes", "--loglevel", "warning"}, args...)...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	s.Client = redis.NewClient(&redis.Options{Addr: l.Addr().String(), MaxRetries: 100, MinRetryBackoff: 10 * time.Millisecond,
-		MaxRetryBackoff: 50 * time.Millisecond, Protocol: 2, DisableIdentity: true, PoolSize: 1})
-	t.Cleanup(func() {
-		_ = s.Close()
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+func startServer(tb testing.TB, args ...string) *server {
+	tb.Helper()
+	r := testkit.StartRedis(tb, append([]string{"--enable-debug-command", "yes"}, args...)...)
+	client := redis.NewClient(&redis.Options{
+		Addr: r.Addr(), Protocol: 2, MaxRetries: -1, DisableIdentity: true,
+		PoolSize: 1, // so that SELECT holds
 	})
-	if err := s.Ping(t.Context()).Err(); err != nil {
-		t.Fatalf("starting redis-server: %v", err)
-	}
-	return s
+	tb.Cleanup(func() { client.Close() })
+	return &server{client, r.Dir()}
 }
 
 // do runs commands, words separated by blanks.
-func (s *server) do(t *testing.T, commands ...string) {
-	t.Helper()
+func (s *server) do(tb testing.TB, commands ...string) {
+	tb.Helper()
 	for _, c := range commands {
 		var args []any
 		for _, w := range strings.Fields(c) {
 			args = append(args, w)
 		}
-		if err := s.Do(t.Context(), args...).Err(); err != nil && !errors.Is(err, redis.Nil) {
-			t.Fatalf("%s: %v", c, err)
+		if err := s.Do(tb.Context(), args...).Err(); err != nil && !errors.Is(err, redis.Nil) {
+			tb.Fatalf("%s: %v", c, err)
 		}
 	}
 }
 
 // dump returns what SAVE writes.
-func (s *server) dump(t *testing.T) []byte {
-	t.Helper()
-	s.do(t, "SAVE")
+func (s *server) dump(tb testing.TB) []byte {
+	tb.Helper()
+	s.do(tb, "SAVE")
 	data, err := os.ReadFile(filepath.Join(s.dir, "dump.rdb"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
+}
+
+// values asks the server for all keys.
+func (s *server) values(t *testing.T) map[string]item {
+	t.Helper()
+	all := map[string]item{}
+	for _, k := range s.strings(t, "KEYS", "*") {
+		all[string(k)] = sorted(s.value(t, string(k)))
+	}
+	return all
 }
 
 // value asks the server for what the reader should have found.
@@ -170,13 +154,15 @@ func text(rnd *rand.Rand, n int) string {
 	return string(b)
 }
 
-// fill makes keys of every type and many sizes, and returns their names.
-func (s *server) fill(t *testing.T, prefix string) (keys []string) {
+// fill makes keys of every type and many sizes.
+func (s *server) fill(t *testing.T, prefix string) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	ctx := t.Context()
-	numbers := []string{"0", "-1", "12", "13", "127", "-128", "128", "4095", "-4096", "4096", "32767", "-32768", "32768",
-		"8388607", "-8388608", "8388608", "2147483647", "-2147483648", "2147483648", "9223372036854775807", "-9223372036854775808", "01", "1.5"}
+	numbers := []string{
+		"0", "-1", "12", "13", "127", "-128", "128", "4095", "-4096", "4096", "32767", "-32768", "32768",
+		"8388607", "-8388608", "8388608", "2147483647", "-2147483648", "2147483648", "9223372036854775807", "-9223372036854775808", "01", "1.5",
+	}
 	element := func(i int) string {
 		switch i % 7 {
 		case 0:
@@ -189,11 +175,7 @@ func (s *server) fill(t *testing.T, prefix string) (keys []string) {
 	}
 	for _, n := range []int{1, 2, 7, 60, 200, 700} {
 		p := s.Pipeline()
-		name := func(kind string) string {
-			k := fmt.Sprintf("%s:%s:%d", prefix, kind, n)
-			keys = append(keys, k)
-			return k
-		}
+		name := func(kind string) string { return fmt.Sprintf("%s:%s:%d", prefix, kind, n) }
 		str, list, set, ints, hash, zset := name("string"), name("list"), name("set"), name("ints"), name("hash"), name("zset")
 		p.Set(ctx, str, text(rnd, n*37), 0)
 		for i := range n {
@@ -211,17 +193,13 @@ func (s *server) fill(t *testing.T, prefix string) (keys []string) {
 		}
 	}
 	for i, n := range numbers {
-		k := fmt.Sprintf("%s:number:%d", prefix, i)
-		keys = append(keys, k)
-		s.Set(ctx, k, n, 0)
+		s.do(t, fmt.Sprintf("SET %s:number:%d %s", prefix, i, n))
 	}
-	s.Do(ctx, "PEXPIREAT", prefix+":number:0", "9999999999999")
-	s.Do(ctx, "PEXPIREAT", prefix+":number:1", "99999999999999")
-	return keys
+	s.do(t, "PEXPIREAT "+prefix+":number:0 9999999999999", "PEXPIREAT "+prefix+":number:1 99999999999999")
 }
 
 func TestReaderAgreesWithTheServerThatWroteTheFile(t *testing.T) {
-	s := startServer(t, "--list-max-listpack-size", "-2")
+	s := startServer(t)
 	for _, c := range []struct{ name, compress, size, entries string }{
 		{"default encodings", "yes", "-2", "128"},
 		{"nothing compressed", "no", "-2", "128"},
@@ -237,18 +215,26 @@ func TestReaderAgreesWithTheServerThatWroteTheFile(t *testing.T) {
 			if c.name == "plain list nodes" {
 				s.do(t, "DEBUG QUICKLIST-PACKED-THRESHOLD 100")
 			}
-			keys := s.fill(t, "k")
+			s.fill(t, "k")
+			want := s.values(t)
 			data := s.dump(t)
+			// In one part, element by element, blobs over many parts, parts of many blobs.
 			for _, chunk := range []int{0, 1, 100, 5000} {
 				got := values(t, data, Options{ChunkBytes: chunk})
-				if len(got) != len(keys) {
-					t.Fatalf("chunk %d: %d keys, want %d", chunk, len(got), len(keys))
+				if len(got) != len(want) {
+					t.Fatalf("chunk %d: %d keys, want %d", chunk, len(got), len(want))
 				}
-				for _, k := range keys {
-					if d := cmp.Diff(sorted(s.value(t, k)), sorted(got[k]), exact); d != "" {
+				for k := range want {
+					if d := diff(want[k], sorted(got[k])); d != "" {
 						t.Fatalf("chunk %d, key %s (-server +reader):\n%s", chunk, k, d)
 					}
 				}
+			}
+			if c.name == "plain list nodes" {
+				// The oracle measures each list it reads, and there panics on a
+				// packed node behind a plain one. These lists have some.
+				s.do(t, "DEL k:list:60 k:list:200 k:list:700")
+				data = s.dump(t)
 			}
 			compareWithOracle(t, data)
 		})
@@ -298,7 +284,7 @@ func TestReaderGivesDatabasesFunctionsAndAuxFields(t *testing.T) {
 func TestReaderIteratesAListpackWithoutACount(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
-	const n = 40_000
+	const n = 33_000 // of two elements each
 	p := s.Pipeline()
 	for i := range n {
 		p.HSet(ctx, "hash", fmt.Sprint("field", i), i)
@@ -315,7 +301,7 @@ func TestReaderIteratesAListpackWithoutACount(t *testing.T) {
 	}
 	got := values(t, s.dump(t), Options{ChunkBytes: 10_000})
 	for _, k := range []string{"hash", "zset"} {
-		if d := cmp.Diff(sorted(s.value(t, k)), sorted(got[k]), exact); d != "" {
+		if d := diff(sorted(s.value(t, k)), sorted(got[k])); d != "" {
 			t.Errorf("%s (-server +reader):\n%s", k, d)
 		}
 	}

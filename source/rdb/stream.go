@@ -147,9 +147,11 @@ func (r *Reader) streamID() (id schema.StreamID, err error) {
 
 // rawStreamID reads an id that is stored as sixteen bytes.
 func (r *Reader) rawStreamID() (schema.StreamID, error) {
-	var b [16]byte
-	err := r.in.read(b[:])
-	return parseStreamID(b[:]), err
+	b, err := r.in.take(16)
+	if err != nil {
+		return schema.StreamID{}, err
+	}
+	return parseStreamID(b), nil
 }
 
 func parseStreamID(b []byte) schema.StreamID {

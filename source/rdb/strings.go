@@ -29,16 +29,21 @@ func (r *Reader) lengthOrEncoding() (n uint64, enc int, err error) {
 		}
 		return 0, int(b & 0x3f), nil
 	}
-	var buf [8]byte
 	switch b {
 	case 0x80:
-		err = r.in.read(buf[4:])
+		low, err := r.in.take(4)
+		if err != nil {
+			return 0, 0, err
+		}
+		return uint64(binary.BigEndian.Uint32(low)), plain, nil
 	case 0x81:
-		err = r.in.read(buf[:])
-	default:
-		return 0, 0, corrupt("unknown length encoding 0x%02x", b)
+		all, err := r.in.take(8)
+		if err != nil {
+			return 0, 0, err
+		}
+		return binary.BigEndian.Uint64(all), plain, nil
 	}
-	return binary.BigEndian.Uint64(buf[:]), plain, err
+	return 0, 0, corrupt("unknown length encoding 0x%02x", b)
 }
 
 // length reads a length; what says of what.
