@@ -75,7 +75,7 @@ func (s *Source) readSnapshot(ctx context.Context, conn *replica.Conn, visit fun
 	if err != nil {
 		return fmt.Errorf("receiving the snapshot of site %s: %w", s.cfg.Site, err)
 	}
-	r := rdb.NewReader(transfer.Reader(), rdb.Options{ChunkBytes: s.cfg.MaxEventBytes, MaxElementBytes: int64(s.cfg.MaxEventBytes)})
+	r := rdb.NewReader(transfer.Reader(), rdb.Options{ChunkBytes: s.cfg.MaxEventBytes})
 	for {
 		entry, err := r.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
