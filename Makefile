@@ -20,7 +20,8 @@ build: ## build bin/twinlog, static
 .PHONY: demo
 demo: ## two private Redis, an embedded broker, a two-way link (ARGS=--once: one round trip)
 	@sh scripts/setup-redis.sh
-	go run ./cmd/twinlog demo $(ARGS)
+	@$(MAKE) --no-print-directory build
+	@bin/twinlog demo $(ARGS)
 
 .PHONY: test
 test: ## all tests: unit, integration on real servers, crash tests (ARGS="-run X ./pkg")
@@ -36,9 +37,10 @@ fuzz: ## every fuzz target, FUZZTIME (30s) each
 	@sh scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## every benchmark, or those that BENCH names
+bench: ## speed and memory, on real servers (BENCH=Latency: those only)
 	@sh scripts/setup-redis.sh
-	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m ./...
+	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 30m ./internal/app
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./schema ./source/...
 
 .PHONY: fmt
 fmt: ## format the code (gofumpt, imports)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"net/url"
@@ -29,6 +30,12 @@ type RegistryConfig struct {
 	Username string `yaml:"username"`
 	Password string `yaml:"password"`
 }
+
+// String keeps the password out of messages.
+func (c RegistryConfig) String() string { return c.URL }
+
+// LogValue keeps the password out of logs.
+func (c RegistryConfig) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Validate names what is wrong with c.
 func (c RegistryConfig) Validate() error {

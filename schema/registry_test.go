@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -188,5 +190,16 @@ func TestRegistryConfigIsChecked(t *testing.T) {
 				t.Errorf("the error shows the password: %v", err)
 			}
 		})
+	}
+}
+
+func TestRegistryPasswordIsNotPrinted(t *testing.T) {
+	c := RegistryConfig{URL: "http://registry:8081", Username: "u", Password: "secret"}
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("registry", "config", c)
+	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), log.String()} {
+		if strings.Contains(s, "secret") {
+			t.Errorf("the password stands in %q", s)
+		}
 	}
 }

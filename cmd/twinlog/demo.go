@@ -44,6 +44,9 @@ crashes need a real Apache Kafka.`,
 	return cmd
 }
 
+// seeded is how many keys site a holds before the link starts.
+const seeded = 1002
+
 const demoPrefix = "twinlog-demo-"
 
 // runDemo starts everything, shows the round trip, and takes everything down.
@@ -63,6 +66,9 @@ func runDemo(ctx context.Context, out io.Writer, once bool) (err error) {
 	d := &demo{dir: dir, out: out}
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.start(ctx); err != nil {
+		return err
+	}
+	if err := d.seed(ctx); err != nil {
 		return err
 	}
 	runCtx, stop := context.WithCancel(ctx)
@@ -156,10 +162,31 @@ func (d *demo) close() error {
 	return errors.Join(errs...)
 }
 
-// show seeds site a, waits for the copy, and then writes at each site what
-// must arrive at the other.
+// showTimeout bounds the round trip.
+const showTimeout = 60 * time.Second
+
+// seed writes at site a what the link finds there when it starts.
+func (d *demo) seed(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, showTimeout)
+	defer cancel()
+	a := demoClient(d.redis[0])
+	defer a.Close()
+	pipe := a.Pipeline()
+	for i := range 1000 {
+		pipe.HSet(ctx, fmt.Sprintf("user:%d", i), "name", fmt.Sprintf("user %d", i), "visits", i)
+	}
+	pipe.RPush(ctx, "queue", "first", "second", "third")
+	pipe.Set(ctx, "greeting", "hello", time.Hour)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("seeding site a: %w", err)
+	}
+	return nil
+}
+
+// show waits for the copy, and then writes at each site what must arrive at
+// the other.
 func (d *demo) show(ctx context.Context, once bool) error {
-	limit, cancel := context.WithTimeout(ctx, 60*time.Second)
+	limit, cancel := context.WithTimeout(ctx, showTimeout)
 	defer cancel()
 	a, b := demoClient(d.redis[0]), demoClient(d.redis[1])
 	defer a.Close()
@@ -167,22 +194,13 @@ func (d *demo) show(ctx context.Context, once bool) error {
 
 	fmt.Fprintf(d.out, "site a  redis-cli -p %s\nsite b  redis-cli -p %s\nKafka   %s (embedded, topics demo.a-to-b and demo.b-to-a)\n\n",
 		port(d.redis[0]), port(d.redis[1]), strings.Join(d.broker.Brokers(), ","))
-	pipe := a.Pipeline()
-	for i := range 1000 {
-		pipe.HSet(limit, fmt.Sprintf("user:%d", i), "name", fmt.Sprintf("user %d", i), "visits", i)
-	}
-	pipe.RPush(limit, "queue", "first", "second", "third")
-	pipe.Set(limit, "greeting", "hello", time.Hour)
-	if _, err := pipe.Exec(limit); err != nil {
-		return fmt.Errorf("seeding site a: %w", err)
-	}
 	started := time.Now()
 	if err := d.until(limit, func() bool {
-		return b.Exists(limit, "greeting", "queue", "user:999").Val() == 3 && b.DBSize(limit).Val() >= 1002
+		return b.Exists(limit, "greeting", "queue", "user:999").Val() == 3 && b.DBSize(limit).Val() >= seeded
 	}); err != nil {
 		return fmt.Errorf("waiting for the copy at site b: %w", err)
 	}
-	fmt.Fprintf(d.out, "copied  1,002 keys from a to b               %6d ms\n", time.Since(started).Milliseconds())
+	fmt.Fprintf(d.out, "a → b   copied %d keys that were there %18d ms (start included)\n", seeded, time.Since(started).Milliseconds())
 	steps := []struct {
 		from, to *goredis.Client
 		arrow    string
@@ -225,8 +243,14 @@ func (d *demo) summary(ctx context.Context, a, b *goredis.Client, once bool) err
 		fmt.Fprintln(d.out, "both directions work")
 		return nil
 	}
-	fmt.Fprintf(d.out, "\nconsole  http://%s/\nevents   twinlog tail -c %s --direction a-to-b --from-beginning\nstatus   twinlog status -c %s\nlog      %s\n",
-		d.worker.Addr(), d.config, d.config, filepath.Join(d.dir, "twinlog.log"))
+	fmt.Fprintf(d.out, `
+write    redis-cli -p %[1]s set greeting hello     (site a; site b: -p %[2]s)
+read     redis-cli -p %[2]s get greeting
+console  http://%[3]s/
+events   %[4]s tail -c %[5]s --direction a-to-b --from-beginning
+status   %[4]s status -c %[5]s
+log      %[6]s
+`, port(d.redis[0]), port(d.redis[1]), d.worker.Addr(), os.Args[0], d.config, filepath.Join(d.dir, "twinlog.log"))
 	return nil
 }
 
