@@ -23,6 +23,11 @@ const ringSize = 3
 // whose producer died.
 const transactionTimeout = 20 * time.Second
 
+// unknownTopicRetries is how often a topic is asked for that the broker does
+// not know: right after a broker's restart it may not know any, and a topic
+// that someone deleted must not be waited for in silence.
+const unknownTopicRetries = 100
+
 // RingConfig says what a Ring publishes to.
 type RingConfig struct {
 	Client           []kgo.Opt
@@ -54,9 +59,10 @@ type Ring struct {
 	commits   chan commit
 	wg        sync.WaitGroup
 
-	mu   sync.Mutex
-	err  error
-	done chan struct{}
+	mu     sync.Mutex
+	err    error
+	done   chan struct{}
+	giveUp context.CancelFunc // ends the Publish under way
 }
 
 type commit struct {
@@ -67,7 +73,7 @@ type commit struct {
 // OpenRing fences every earlier owner of the ids. Id 0 is the lock: it is
 // taken first and alone, the others after it (rule 1).
 func OpenRing(ctx context.Context, cfg RingConfig) (*Ring, error) {
-	r := &Ring{cfg: cfg, tokens: make(chan struct{}, ringSize), commits: make(chan commit, ringSize), done: make(chan struct{})}
+	r := &Ring{cfg: cfg, tokens: make(chan struct{}, ringSize), commits: make(chan commit, ringSize), done: make(chan struct{}), giveUp: func() {}}
 	for i := range r.clients {
 		client, err := r.newClient(i)
 		if err != nil {
@@ -96,7 +102,7 @@ func (r *Ring) newClient(i int) (*kgo.Client, error) {
 		kgo.MaxBufferedRecords(1<<30), // bytes are what counts
 		kgo.MaxBufferedBytes(r.cfg.MaxBufferedBytes),
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
-		kgo.UnknownTopicRetries(-1), // right after a broker's restart it may not know its topics
+		kgo.UnknownTopicRetries(unknownTopicRetries),
 	)
 	opts = append(opts, observed(r.cfg.Metrics, fmt.Sprintf("%s.%d", r.cfg.Prefix, i))...)
 	if r.cfg.Hook != nil {
@@ -125,6 +131,9 @@ func (r *Ring) fence(ctx context.Context) error {
 // Tail returns the newest events of the partition. Called before the first
 // Publish, it tells what every earlier owner has committed (rule 4).
 func (r *Ring) Tail(ctx context.Context) (Tail, error) {
+	if err := r.abortHanging(ctx); err != nil {
+		return Tail{}, err
+	}
 	return readTail(ctx, r.cfg.Client, r.cfg.Topic, r.cfg.Partition, highWatermark)
 }
 
@@ -147,6 +156,11 @@ func (r *Ring) Publish(ctx context.Context, batch []*kgo.Record, committed func(
 	}
 	if err := r.pause(ctx); err != nil {
 		return r.fail(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := r.watch(cancel); err != nil {
+		return err
 	}
 	client := r.clients[r.next] // the first transaction is id 0's (rule 2)
 	r.next = (r.next + 1) % ringSize
@@ -247,12 +261,22 @@ func (r *Ring) Err() error {
 	return r.err
 }
 
+// watch makes the ring's first error call giveUp: a broker that is away would
+// let Publish wait although nothing that it produces can be committed.
+func (r *Ring) watch(giveUp context.CancelFunc) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.giveUp = giveUp
+	return r.err
+}
+
 func (r *Ring) fail(err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.err == nil {
 		r.err = err
 		close(r.done)
+		r.giveUp()
 	}
 	return r.err
 }
