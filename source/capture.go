@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 		s.setConn(nil)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // stopped: an orderly end
 		case err == nil, errors.Is(err, ErrSnapshotDone):
 			return err
 		case !replica.Retryable(err):
@@ -41,7 +42,7 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 		s.setWaiting("Redis at site " + s.cfg.Site + ": " + err.Error())
 		s.cfg.Log.Warn("replication link lost, connecting again", "site", s.cfg.Site, "error", err)
 		if retry.Wait(ctx, attempt) != nil {
-			return nil
+			return nil //nolint:nilerr // stopped while it waited: an orderly end
 		}
 	}
 }
@@ -225,7 +226,7 @@ func (s *Source) passBarrier(r *stream.Reader, pos *offsets.Position, barrier []
 		if v.Echo {
 			pos.Mark, pos.Seen = v.Mark, v.Mark.Seq
 		}
-		if string(v.Barrier) != string(barrier) {
+		if !bytes.Equal(v.Barrier, barrier) {
 			continue
 		}
 		r.SelectDB(0)

@@ -8,13 +8,24 @@ import (
 // ErrSnapshotDone ends a source with `snapshot: initial_only`.
 var ErrSnapshotDone = errors.New("snapshot done")
 
+// ErrKafkaWentBack tells that Kafka does not hold what it had confirmed: it
+// was killed before it ended the transaction, or lost data (an unclean leader
+// election, a disk). A fresh source goes on from what it holds, and the Redis
+// tells the rest once more. A sink that has seen more stops by itself.
+var ErrKafkaWentBack = errors.New("the topic does not hold what Kafka had confirmed")
+
+// anew is what to do when nothing but a fresh copy helps.
+func (c *Config) anew() string {
+	return fmt.Sprintf("start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", c.Link)
+}
+
 // TooBigError tells that one event exceeds what the topic takes (G5).
 type TooBigError struct {
 	Command    string // empty for a value of the snapshot
 	Type       string
 	DB         int32
 	Key        string // shortened
-	Size       int
+	Size       int    // of the event; 0: not known, it was not read to its end
 	Limit      int
 	ReplOffset int64
 }
@@ -24,8 +35,16 @@ func (e *TooBigError) Error() string {
 	if e.Command != "" {
 		what = e.Command
 	}
-	return fmt.Sprintf("%s of key %q in db %d (replication offset %d) makes an event of %d bytes, more than max_event_bytes (%d): raise limits.max_event_bytes and the topic's max.message.bytes above it, or make the key smaller at its origin, then resume",
-		what, e.Key, e.DB, e.ReplOffset, e.Size, e.Limit)
+	size := ""
+	if e.Size > 0 {
+		size = fmt.Sprintf(" of %d bytes", e.Size)
+	}
+	smaller := ", or make the key smaller at its origin and resume"
+	if e.Command != "" { // it is in the stream for good
+		smaller = ""
+	}
+	return fmt.Sprintf("%s of key %q in db %d (replication offset %d) makes an event%s that is larger than max_event_bytes (%d): raise limits.max_event_bytes, and the topic's max.message.bytes above it, and start twinlog again%s",
+		what, e.Key, e.DB, e.ReplOffset, size, e.Limit, smaller)
 }
 
 // TakenOverError tells that another process publishes this source's events

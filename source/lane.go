@@ -34,7 +34,7 @@ type lane struct {
 	clock func() time.Time
 
 	mu        sync.Mutex
-	room      sync.Cond // signalled when bytes fell or closed
+	room      sync.Cond // signalled when bytes fell
 	wake      chan struct{}
 	pos       offsets.Position // after the last unit appended
 	committed offsets.Position // in Kafka for certain
@@ -43,7 +43,6 @@ type lane struct {
 	flying    []*batch         // produced, commit not known
 	spare     []*batch
 	bytes     int64
-	closed    bool
 	scratch   []byte
 
 	// Heartbeats: unpublished since when, and the last event's time and seen.
@@ -315,10 +314,13 @@ func (l *lane) release(b *batch) {
 func (l *lane) rewind(inKafka offsets.Position) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if inKafka.Seq < l.committed.Seq && !inKafka.IsZero() {
+		return fmt.Errorf("topic %s ends at seq %d, but seq %d was committed: %w", l.cfg.Topic, inKafka.Seq, l.committed.Seq, ErrKafkaWentBack)
+	}
 	if inKafka.Seq < l.committed.Seq {
 		return &kafka.TopicError{
 			Topic: l.cfg.Topic, Problem: fmt.Sprintf("ends at seq %d, but seq %d was committed", inKafka.Seq, l.committed.Seq),
-			Remedy: "Kafka lost data (an unclean leader election, or a disk); start the direction anew with a fresh snapshot",
+			Remedy: "Kafka lost data (an unclean leader election, a disk), or someone created the topic anew; " + l.cfg.anew(),
 		}
 	}
 	for len(l.flying) > 0 && l.flying[0].pos.Seq <= inKafka.Seq {

@@ -17,8 +17,8 @@ type publisher struct {
 	cfg    *Config
 	lane   *lane
 	source *Source
-	drain  chan struct{} // closed: end once the lane is empty
-	known  chan struct{} // closed once the position was read for the first time
+	drain  chan struct{}    // closed: end once the lane is empty
+	known  chan struct{}    // closed once the position was read for the first time
 	found  offsets.Position // at the start
 }
 
@@ -72,7 +72,7 @@ func (p *publisher) run(ctx context.Context) error {
 func (p *publisher) stillOurs(ctx context.Context) error {
 	tail, err := kafka.ReadTail(ctx, p.cfg.Kafka, p.cfg.Topic, 0)
 	if err != nil {
-		return nil // Kafka is away: the new ring will tell
+		return nil //nolint:nilerr // Kafka is away: the new ring will tell
 	}
 	pos, err := p.tailPosition(ctx, tail)
 	if err != nil {
@@ -84,7 +84,7 @@ func (p *publisher) stillOurs(ctx context.Context) error {
 // checkOwner refuses a position that another process has published since this
 // one began: the numbers of its events mean other events (G1).
 func (p *publisher) checkOwner(pos offsets.Position) error {
-	if pos.Instance == p.cfg.Instance || pos.Instance == p.found.Instance && pos.Seq == p.found.Seq {
+	if pos.IsZero() || pos.Instance == p.cfg.Instance || pos.Instance == p.found.Instance && pos.Seq == p.found.Seq {
 		return nil
 	}
 	return &TakenOverError{Topic: p.cfg.Topic, Instance: pos.Instance}
@@ -93,7 +93,7 @@ func (p *publisher) checkOwner(pos offsets.Position) error {
 // final tells whether opening a new ring cannot help.
 func final(err error) bool {
 	var taken *TakenOverError
-	return kafka.Permanent(err) || errors.As(err, &taken)
+	return kafka.Permanent(err) || errors.As(err, &taken) || errors.Is(err, ErrKafkaWentBack)
 }
 
 // session holds one ring until its first error, or until the lane is drained.
@@ -217,8 +217,10 @@ func (p *publisher) tailPosition(ctx context.Context, tail kafka.Tail) (offsets.
 	last := tail.Records[len(tail.Records)-1]
 	at := fmt.Sprintf("topic %s, offset %d", p.cfg.Topic, last.Offset)
 	var event schema.Event
-	if err := p.cfg.Decoder.Decode(ctx, last.Value, &event); err != nil {
+	if err := p.cfg.Decoder.Decode(ctx, last.Value, &event); errors.Is(err, schema.ErrRegistryUnavailable) {
 		return offsets.Position{}, fmt.Errorf("%s: %w", at, err)
+	} else if err != nil {
+		return offsets.Position{}, p.altered(last.Offset, err.Error())
 	}
 	for _, h := range last.Headers {
 		if h.Key != schema.HeaderPosition {
@@ -226,7 +228,7 @@ func (p *publisher) tailPosition(ctx context.Context, tail kafka.Tail) (offsets.
 		}
 		pos, err := offsets.ParsePosition(h.Value)
 		if err != nil {
-			return pos, fmt.Errorf("%s: %w", at, err)
+			return pos, p.altered(last.Offset, err.Error())
 		}
 		if pos.Seq != event.Seq {
 			return pos, p.altered(last.Offset, fmt.Sprintf("its event has seq %d and its position says %d", event.Seq, pos.Seq))
@@ -239,7 +241,7 @@ func (p *publisher) tailPosition(ctx context.Context, tail kafka.Tail) (offsets.
 func (p *publisher) altered(offset int64, how string) error {
 	return &kafka.TopicError{
 		Topic: p.cfg.Topic, Problem: fmt.Sprintf("ends at offset %d with what this link did not write (%s)", offset, how),
-		Remedy: "give the link a topic of its own, or start it anew: stop twinlog, empty the target, delete the link's topics and its reserved keys at both sites, run",
+		Remedy: "give the link a topic of its own, or " + p.cfg.anew(),
 	}
 }
 

@@ -41,7 +41,7 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 			return err
 		}
 		s.hook("snapshot-event")
-		if err := s.snapshotEvent(&event[0], e); err != nil {
+		if err := s.snapshotEvent(&event[0], e, pos.ReplOffset); err != nil {
 			return err
 		}
 		event[0].Seen = pos.Seen
@@ -115,12 +115,14 @@ func (s *Source) noteSnapshotEntry(e *rdb.Entry, pos *offsets.Position) error {
 	return nil
 }
 
-func (s *Source) snapshotEvent(event *schema.Event, e *rdb.Entry) error {
+// snapshotEvent makes the event of one value or function library; at is the
+// snapshot's place in the replication stream.
+func (s *Source) snapshotEvent(event *schema.Event, e *rdb.Entry, at int64) error {
 	if e.Kind == rdb.Function {
 		*event = schema.Event{Op: schema.OpFunction, DB: schema.NoDB, Command: "FUNCTION", Args: [][]byte{[]byte("LOAD"), []byte("REPLACE"), e.Text}}
 	} else {
 		if e.Index > 0 || !e.Last {
-			return &TooBigError{Type: e.Type, DB: e.DB, Key: shown(e.Key), Size: s.cfg.MaxEventBytes + 1, Limit: s.cfg.MaxEventBytes}
+			return &TooBigError{Type: e.Type, DB: e.DB, Key: shown(e.Key), Limit: s.cfg.MaxEventBytes, ReplOffset: at}
 		}
 		*event = schema.Event{Op: schema.OpValue, DB: e.DB, Key: e.Key, Type: e.Type, Value: e.Value, ExpireAt: e.ExpireAt}
 	}
@@ -139,6 +141,7 @@ func isNothing(e *rdb.Entry) bool {
 		return len(v.Hash) == 0
 	case schema.KindZSet:
 		return len(v.ZSet) == 0
+	case schema.KindNone, schema.KindString, schema.KindStream, schema.KindDump: // there, even if empty
 	}
 	return false
 }

@@ -3,7 +3,7 @@
 // replication stream:
 //
 //	replica.Conn ─► rdb.Reader ──► snapshot.go ┐
-//	      └───────► stream.Reader ► follow.go ─┴► lane ─► publish.go ─► kafka.Ring
+//	      └───────► stream.Reader ► capture.go ┴► lane ─► publish.go ─► kafka.Ring
 //
 // The capture side (capture.go) follows the Redis, the publishing side
 // follows Kafka, and the lane between them keeps every event until its commit
