@@ -30,6 +30,8 @@ type batch struct {
 	wipes   bool // a command may remove the mark: write it once more at the end
 	quiet   bool // holds nothing but HEARTBEATs
 	ends    bool // SNAPSHOT_END of a sink that ends there
+	widest  int  // arguments of the widest command
+	small   bool // ends with every unit: a full target takes removals alone
 }
 
 // item remembers which event a command comes from, to name it in errors.
@@ -46,7 +48,9 @@ func (b *batch) reset() {
 
 func (b *batch) empty() bool { return b.events == 0 }
 
-func (b *batch) full() bool { return len(b.body) >= batchBytes || len(b.items) >= batchCommands }
+func (b *batch) full() bool {
+	return len(b.body) >= batchBytes || len(b.items) >= batchCommands || b.small && len(b.items) > 0
+}
 
 // cover moves the end of the batch behind e, whose commands are in the body.
 func (b *batch) cover(e *schema.Event, offset int64) {
@@ -66,6 +70,7 @@ func (b *batch) mark(topicID string, generation int64) offsets.Mark {
 func (b *batch) command(e *schema.Event, offset int64, db int32, name string, n int) {
 	b.selectDB(e, offset, db)
 	b.items = append(b.items, item{seq: e.Seq, offset: offset, db: db, command: name, key: e.Key})
+	b.widest = max(b.widest, n)
 	b.body = appendArray(b.body, n)
 	b.body = appendText(b.body, name)
 }

@@ -29,7 +29,7 @@ func (b *builder) run(ctx context.Context) error {
 	for {
 		records, err := b.consumer.Poll(ctx)
 		if err != nil {
-			return fmt.Errorf("reading %s: %w", b.sink.cfg.Topic, err)
+			return b.sink.cfg.readError(err)
 		}
 		end := b.consumer.EndOffset()
 		b.sink.update(func(st *Status) { st.EndOffset = end; st.CaughtUp = st.NextOffset >= end })
@@ -58,7 +58,7 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 	cfg := &b.sink.cfg
 	e := &b.event
 	if err := cfg.Decoder.Decode(ctx, r.Value, e); err != nil {
-		return fmt.Errorf("topic %s, offset %d: %w: this record is not an event of this link, or damaged; nothing was skipped", cfg.Topic, r.Offset, err)
+		return fmt.Errorf("topic %s, offset %d: %w: this record is not an event of this link, or damaged. Nothing was skipped. See what else writes to the topic. %s", cfg.Topic, r.Offset, err, cfg.anew())
 	}
 	if err := b.check(e, r.Offset); err != nil {
 		return err
@@ -96,13 +96,13 @@ func (b *builder) check(e *schema.Event, offset int64) error {
 		return nil
 	case e.Seq <= b.seq:
 		return fmt.Errorf("topic %s, offset %d: seq %d comes after seq %d: events stand there twice (something else wrote to the topic, or Kafka restored old data). "+
-			"Nothing of it was applied. Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", b.sink.cfg.Topic, offset, e.Seq, b.seq, b.sink.cfg.Link)
+			"Nothing of it was applied. %s", b.sink.cfg.Topic, offset, e.Seq, b.seq, b.sink.cfg.anew())
 	case b.seq == 0:
-		return fmt.Errorf("topic %s begins at offset %d with seq %d, which is neither the first event nor a snapshot: older events were removed by retention and %s has no mark. "+
-			"Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", b.sink.cfg.Topic, offset, e.Seq, b.sink.cfg.Target, b.sink.cfg.Link)
+		return fmt.Errorf("topic %s begins at offset %d with seq %d, which is neither the first event nor a snapshot: older events were removed by retention and %s has no mark. %s",
+			b.sink.cfg.Topic, offset, e.Seq, b.sink.cfg.Target, b.sink.cfg.anew())
 	}
-	return fmt.Errorf("topic %s, offset %d: seq %d follows seq %d: events are missing (retention was shorter than the outage, or records were deleted). "+
-		"Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", b.sink.cfg.Topic, offset, e.Seq, b.seq, b.sink.cfg.Link)
+	return fmt.Errorf("topic %s, offset %d: seq %d follows seq %d: events are missing (retention was shorter than the outage, or records were deleted). %s",
+		b.sink.cfg.Topic, offset, e.Seq, b.seq, b.sink.cfg.anew())
 }
 
 func (b *builder) open(ctx context.Context) error {
@@ -114,6 +114,7 @@ func (b *builder) open(ctx context.Context) error {
 		return ctx.Err()
 	case b.batch = <-b.free:
 		b.batch.reset()
+		b.batch.small = b.sink.full.Load()
 		return nil
 	}
 }

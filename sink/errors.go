@@ -9,6 +9,20 @@ import (
 	"twinlog/internal/redis"
 )
 
+// anew is what to do when nothing but a fresh copy helps.
+func (c *Config) anew() string {
+	return fmt.Sprintf("Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", c.Link)
+}
+
+// readError explains why the topic cannot be read.
+func (c *Config) readError(err error) error {
+	var gone *kafka.RangeError
+	if errors.As(err, &gone) {
+		return fmt.Errorf("reading events: %w. %s", err, c.anew())
+	}
+	return fmt.Errorf("reading %s: %w", c.Topic, err)
+}
+
 // DataError tells that commands inside a committed EXEC had no effect: wrong
 // type, no such key, not an integer. The rest of the batch took effect.
 type DataError struct {
@@ -55,7 +69,10 @@ type HaltError struct{ Text string }
 func (e *HaltError) Error() string { return e.Text }
 
 // waitError is a state of the target that heals by itself or by an operator.
-type waitError struct{ text string }
+type waitError struct {
+	text string
+	full bool // the target has no memory left
+}
 
 func (e *waitError) Error() string { return e.text }
 
@@ -95,7 +112,7 @@ func (t *target) judgeReply(command string, it *item, err error) error {
 	var server *redis.ServerError
 	if errors.As(err, &server) {
 		if why, ok := waitCodes[server.Code]; ok {
-			return &waitError{fmt.Sprintf("target %s answers %s: %s", t.cfg.Target, server.Code, why)}
+			return &waitError{text: fmt.Sprintf("target %s answers %s: %s", t.cfg.Target, server.Code, why), full: server.Code == "OOM"}
 		}
 	}
 	e := &RefusedError{Target: t.cfg.Target, Topic: t.cfg.Topic, Offset: -1, Command: command, Reply: strings.TrimSpace(err.Error())}

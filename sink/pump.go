@@ -90,10 +90,11 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 		started := time.Now()
 		// A batch under way is finished even while stopping: half a second
 		// now is cheaper than reading it all again.
-		if err := a.target.apply(context.WithoutCancel(ctx), b, mark); err != nil {
+		if err := a.send(context.WithoutCancel(ctx), b, mark); err != nil {
 			return a.trouble(ctx, err)
 		}
 		a.mark, a.written = mark, time.Now()
+		s.last = written{a.target.runID, a.target.replid, mark}
 		s.cuts.forget()
 		s.cfg.Metrics.applied(b, time.Since(started))
 		s.hook("applied")
@@ -101,12 +102,28 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 	s.update(func(st *Status) {
 		st.Mark.TopicID, st.NextOffset = s.cfg.TopicID, b.next
 		if !b.empty() {
-			st.Mark, st.AppliedMs = mark, b.tsMs
+			st.Mark, st.AppliedMs, st.Applying = mark, b.tsMs, true
 		}
 		st.CaughtUp = st.NextOffset >= st.EndOffset
 	})
 	a.mirror.set(b.next, metadata(a.mark, a.target.replid))
 	return nil
+}
+
+// send applies b, by a script if it only removes and the target is full.
+func (a *applier) send(ctx context.Context, b *batch, mark offsets.Mark) error {
+	err := a.target.apply(ctx, b, mark)
+	if !isFull(err) {
+		if err == nil && !b.onlyRemoves() {
+			a.sink.full.Store(false)
+		}
+		return err
+	}
+	a.sink.full.Store(true) // what is built from here on is small
+	if !a.target.v7 || !b.onlyRemoves() {
+		return err
+	}
+	return a.target.applyFull(ctx, b, mark)
 }
 
 // trouble decides whether the batch may be tried again.

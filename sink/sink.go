@@ -1,7 +1,7 @@
 // Package sink makes a Redis hold what the events of one direction say, each
 // exactly once:
 //
-//	kafka.Consumer ─► fetch.go: decode, check seq ─► batch.go ─► apply.go: MULTI, mark, commands, EXEC
+//	kafka.Consumer ─► build.go: decode, check seq, translate ─► pump.go ─► target.go: MULTI, mark, commands, EXEC
 //
 // The mark that every transaction writes is the only truth about how far the
 // target is (DESIGN.md 3). Whatever goes wrong, the sink drops what it holds
@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,11 +67,14 @@ type Sink struct {
 	mu     sync.Mutex
 	status Status
 	cuts   cuts
+	last   written
+	full   atomic.Bool // the target had no memory left when it was last written
 }
 
 // Status is what a sink tells about itself.
 type Status struct {
 	Connected  bool         // to the target
+	Applying   bool         // the target was looked at and taken: what is written there from now on does not stop this sink
 	Waiting    string       // what it waits for, empty when nothing
 	Mark       offsets.Mark // at the target
 	NextOffset int64        // first offset not applied; control records passed
@@ -94,24 +98,24 @@ var retry = kafka.Backoff{Min: 20 * time.Millisecond, Max: 2 * time.Second}
 // retried for ever and shown in Status.
 func (s *Sink) Run(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
-		started := time.Now()
+		before := s.Status().Mark
 		err := s.session(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // stopped: an orderly end
 		case errors.Is(err, ErrSnapshotDone):
 			return err
 		case !healable(err):
 			return err
 		}
-		if time.Since(started) > 10*time.Second {
+		if s.Status().Mark != before { // it was worth while
 			attempt = 0
 		}
 		s.cfg.Metrics.restarts.Inc()
 		s.setWaiting(err.Error())
 		s.cfg.Log.Warn("applying interrupted, going on from the mark", "site", s.cfg.Target, "error", err)
 		if retry.Wait(ctx, attempt) != nil {
-			return nil
+			return nil //nolint:nilerr // stopped while it waited: an orderly end
 		}
 	}
 }
@@ -125,7 +129,7 @@ func (s *Sink) session(ctx context.Context) error {
 	}
 	defer conn.Close()
 	s.update(func(st *Status) { st.Connected = true })
-	defer s.update(func(st *Status) { st.Connected = false })
+	defer s.update(func(st *Status) { st.Connected, st.Applying = false, false })
 	target := &target{cfg: &s.cfg, conn: conn, hook: s.cfg.Hook}
 	start, err := s.start(ctx, target)
 	if err != nil {
@@ -133,6 +137,9 @@ func (s *Sink) session(ctx context.Context) error {
 	}
 	s.cfg.Log.Info("applying", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", start.Seq, "offset", start.Offset)
 	s.setWaiting("")
+	if !s.cfg.Intercept || start.Seq > 0 { // else from the first mark on
+		s.update(func(st *Status) { st.Applying = true })
+	}
 	return s.pump(ctx, target, start)
 }
 

@@ -25,6 +25,9 @@ func (s *Sink) start(ctx context.Context, t *target) (offsets.Mark, error) {
 	if err != nil {
 		return mark, err
 	}
+	if newer, ok := s.newerMark(ctx, t, mark, found); ok {
+		mark, found = newer, true
+	}
 	if !found {
 		if mark, err = s.lostMark(ctx, t); err != nil {
 			return mark, err
@@ -40,12 +43,40 @@ func (s *Sink) start(ctx context.Context, t *target) (offsets.Mark, error) {
 		return offsets.Mark{TopicID: s.cfg.TopicID, Offset: -1}, nil
 	}
 	if mark.TopicID != s.cfg.TopicID {
-		return mark, fmt.Errorf("target %s was filled from another topic of the name %s (id %s, now %s): the topic was created anew. "+
-			"Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run",
-			s.cfg.Target, s.cfg.Topic, mark.TopicID, s.cfg.TopicID, s.cfg.Link)
+		return mark, fmt.Errorf("target %s was filled from another topic of the name %s (id %s, now %s): the topic was created anew. %s",
+			s.cfg.Target, s.cfg.Topic, mark.TopicID, s.cfg.TopicID, s.cfg.anew())
 	}
 	s.update(func(st *Status) { st.Mark = mark })
 	return mark, nil
+}
+
+// written is the last mark that this sink wrote, and to which process in which
+// replication history. While both stay, the data has not gone back: a missing
+// or older mark was moved by FLUSHALL, eviction or SWAPDB.
+type written struct {
+	runID, replid string
+	mark          offsets.Mark
+}
+
+// newerMark finds a mark that was written after the one in database 0: SWAPDB
+// can bring an old one back there (apply-rules 6). The sink's own memory knows,
+// or the target's source if it follows; where neither does, what the target
+// holds is all there is.
+func (s *Sink) newerMark(ctx context.Context, t *target, mark offsets.Mark, found bool) (offsets.Mark, bool) {
+	if s.last.runID == t.runID && s.last.replid == t.replid && s.last.mark.After(mark) {
+		return s.last.mark, true
+	}
+	if !found || s.cfg.LastMark == nil {
+		return mark, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	read, err := s.cfg.LastMark(ctx, t.replid, t.replOffset)
+	if err != nil {
+		s.cfg.Log.Warn("the target's source cannot say what was applied last: going by the mark", "site", s.cfg.Target, "error", err)
+		return mark, false
+	}
+	return read, read.TopicID == mark.TopicID && read.Generation == mark.Generation && read.After(mark)
 }
 
 // lostMark finds the place when the mark is missing: never written, or gone
@@ -60,7 +91,7 @@ func (s *Sink) lostMark(ctx context.Context, t *target) (offsets.Mark, error) {
 		defer cancel()
 		mark, err := s.cfg.LastMark(ctx, t.replid, t.replOffset)
 		if err != nil {
-			return mark, &waitError{err.Error()}
+			return mark, &waitError{text: err.Error()}
 		}
 		return mark, nil
 	}

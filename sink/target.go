@@ -37,12 +37,14 @@ func (t *target) inspect(ctx context.Context) error {
 		return fmt.Errorf("target %s: %w", t.cfg.Target, err)
 	}
 	if role := info["role"]; role != "" && role != "master" {
-		return &waitError{fmt.Sprintf("target %s is a replica (role %s): waiting until it is a master, or until addrs names the master", t.cfg.Target, role)}
+		return &waitError{text: fmt.Sprintf("target %s is a replica (role %s): waiting until it is a master, or until addrs names the master", t.cfg.Target, role)}
 	}
 	t.runID, t.replid = info["run_id"], info["master_replid"]
 	major, _, _ := strings.Cut(info["redis_version"], ".")
-	version, err := strconv.Atoi(major)
-	t.v7 = err != nil || version >= 7
+	t.v7 = true // where it is not told
+	if version, err := strconv.Atoi(major); err == nil {
+		t.v7 = version >= 7
+	}
 	t.largest = min(t.limit(ctx, "client-query-buffer-limit", 1<<30), t.limit(ctx, "client-output-buffer-limit", 256<<20)) / 2
 	return nil
 }

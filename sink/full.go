@@ -1,0 +1,139 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"twinlog/internal/redis"
+	"twinlog/offsets"
+)
+
+// A full target (maxmemory, noeviction) refuses the mark's SET, and with it
+// every batch: even one that would free memory. So there a batch that only
+// removes goes as one script that is allowed to run (apply-rules 3). Redis has
+// the flag since 7.0; before, the sink waits and says so.
+
+// removals are the commands that free memory and need none.
+var removals = map[string]bool{
+	"DEL": true, "UNLINK": true, "HDEL": true, "SREM": true, "ZREM": true, "LREM": true, "XDEL": true, "XTRIM": true, "LTRIM": true,
+	"LPOP": true, "RPOP": true, "ZPOPMIN": true, "ZPOPMAX": true, "ZREMRANGEBYLEX": true, "ZREMRANGEBYRANK": true, "ZREMRANGEBYSCORE": true,
+	"FLUSHDB": true, "FLUSHALL": true, "SELECT": true,
+}
+
+// scriptArgs is how many arguments a command of the script may have: Lua's
+// unpack takes 7,999 values.
+const scriptArgs = 4000
+
+// removeScript does what MULTI, mark, commands, EXEC does. Errors of the
+// commands are collected, as EXEC collects them: the script must not end
+// between the mark and what it stands for.
+const removeScript = `#!lua flags=allow-oom
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return redis.error_reply('MARKMOVED') end
+redis.call('SET', KEYS[1], ARGV[2])
+local replies, i = {}, 3
+while i <= #ARGV do
+  local n = tonumber(ARGV[i])
+  local reply = redis.pcall(unpack(ARGV, i + 1, i + n))
+  if type(reply) == 'table' and reply.err then replies[#replies + 1] = reply.err else replies[#replies + 1] = '' end
+  i = i + n + 1
+end
+redis.call('SELECT', 0)
+redis.call('SET', KEYS[1], ARGV[2])
+return replies`
+
+// isFull tells whether the target refused a batch for want of memory.
+func isFull(err error) bool {
+	var wait *waitError
+	return errors.As(err, &wait) && wait.full
+}
+
+// onlyRemoves tells whether b can be applied to a full target.
+func (b *batch) onlyRemoves() bool {
+	for i := range b.items {
+		if !removals[b.items[i].command] {
+			return false
+		}
+	}
+	return len(b.items) > 0 && b.widest <= scriptArgs
+}
+
+// applyFull applies a batch that only removes to a target that is full.
+func (t *target) applyFull(ctx context.Context, b *batch, mark offsets.Mark) error {
+	text := mark.String()
+	args, n := scriptCommands(b.body)
+	t.out = appendArray(t.out[:0], 6+n)
+	for _, word := range []string{"EVAL", removeScript, "1", t.markKey, t.expect, text} {
+		t.out = appendText(t.out, word)
+	}
+	t.conn.Raw(t.out)
+	t.conn.Raw(args)
+	t.out = appendCommand(t.out[:0], "UNWATCH") // the script has touched what was watched
+	t.out = appendCommand(t.out, "WATCH", t.markKey)
+	t.out = appendCommand(t.out, "GET", t.markKey)
+	t.conn.Raw(t.out)
+	if err := t.conn.Flush(ctx); err != nil {
+		return &cutError{fmt.Errorf("target %s: sending %d removals: %w", t.cfg.Target, len(b.items), err)}
+	}
+	reply, err := t.receive(ctx)
+	if err != nil {
+		return err
+	}
+	evalErr, data := reply.Err(), t.removalErrors(b, &reply)
+	for range 3 { // UNWATCH, WATCH, GET
+		if reply, err = t.receive(ctx); err != nil {
+			return err
+		}
+	}
+	var server *redis.ServerError
+	switch {
+	case errors.As(evalErr, &server) && server.Code == "MARKMOVED":
+		return errMarkMoved
+	case evalErr != nil:
+		return t.refused("EVAL", evalErr)
+	case data != nil:
+		return data
+	}
+	if t.expect = string(reply.Str); t.expect != text {
+		return errMarkMoved
+	}
+	return nil
+}
+
+// removalErrors finds the commands that the script could not do.
+func (t *target) removalErrors(b *batch, reply *redis.Reply) error {
+	exec := redis.Reply{Kind: '*', Elems: make([]redis.Reply, 1+len(reply.Elems))} // as EXEC's, whose first is the mark's
+	for i, e := range reply.Elems {
+		if len(e.Str) > 0 {
+			exec.Elems[1+i] = redis.Reply{Kind: '-', Str: e.Str}
+		}
+	}
+	return t.dataErrors(b, &exec)
+}
+
+// scriptCommands turns a batch's body into arguments of the script: before
+// each command's own the number of them.
+func scriptCommands(body []byte) (args []byte, n int) {
+	for len(body) > 0 {
+		words, rest := count(body)
+		args = appendNumber(args, int64(words))
+		n += 1 + words
+		body = rest
+		for range words {
+			size, rest := count(body)
+			end := len(body) - len(rest) + size + 2
+			args = append(args, body[:end]...)
+			body = body[end:]
+		}
+	}
+	return args, n
+}
+
+// count reads "*<n>\r\n" or "$<n>\r\n" of a body that this package made.
+func count(b []byte) (n int, rest []byte) {
+	end := bytes.IndexByte(b, '\n')
+	n, _ = strconv.Atoi(string(b[1 : end-1])) // our own digits
+	return n, b[end+1:]
+}
