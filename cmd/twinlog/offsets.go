@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -93,7 +94,7 @@ func listOffsets(ctx context.Context, c *config.Config, only string) ([]offsetRo
 	}
 	rows := []offsetRow{}
 	for _, d := range c.Directions {
-		name := d.From + "-to-" + d.To
+		name := d.Name()
 		if only != "" && only != name {
 			continue
 		}
@@ -217,7 +218,7 @@ func writeOffsets(out io.Writer, rows []offsetRow) error {
 		r := &rows[i]
 		current, lag, mark, position := "-", "-", "-", "-"
 		if r.CurrentOffset != nil {
-			current, lag = fmt.Sprint(*r.CurrentOffset), fmt.Sprint(*r.Lag)
+			current, lag = strconv.FormatInt(*r.CurrentOffset, 10), strconv.FormatInt(*r.Lag, 10)
 		}
 		if r.Mark != nil {
 			mark = fmt.Sprintf("seq %d, offset %d", r.Mark.Seq, r.Mark.Offset)

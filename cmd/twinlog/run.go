@@ -56,7 +56,7 @@ func runWorker(ctx context.Context, path string, ignore []string, log *slog.Logg
 		return err
 	}
 	for _, w := range c.Warnings() {
-		log.Warn(w)
+		log.Warn("not in effect in this version", "option", w)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(c.Limits.Memory) // the collector's part in G6
@@ -67,7 +67,7 @@ func runWorker(ctx context.Context, path string, ignore []string, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	log.Info("twinlog "+version, "link", c.Link, "http", worker.Addr())
+	log.Info("worker starts", "version", version, "link", c.Link, "http", worker.Addr())
 	err = drained(ctx, worker)
 	var failed *app.PrecheckError
 	if errors.As(err, &failed) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,13 +58,12 @@ Kafka offset in front. Bytes are strings where they are valid UTF-8, else
 
 // checkDirection refuses a name that is not a direction of the link.
 func checkDirection(c *config.Config, name string) error {
-	var names []string
+	names := make([]string, 0, len(c.Directions))
 	for _, d := range c.Directions {
-		if n := d.From + "-to-" + d.To; n == name {
-			return nil
-		} else {
-			names = append(names, n)
-		}
+		names = append(names, d.Name())
+	}
+	if slices.Contains(names, name) {
+		return nil
 	}
 	return usage(fmt.Errorf("--direction %s: link %s has no such direction; it has %v", name, c.Link, names))
 }

@@ -78,7 +78,7 @@ type Worker struct {
 	halves      []*half
 	waiting     string // what the worker as a whole waits for
 	prechecking bool
-	running     context.Context // parent of every connector; nil before and after
+	running     context.Context //nolint:containedctx // the worker's own life, parent of every connector; nil before
 }
 
 // half is a direction with its two connectors.
@@ -104,8 +104,8 @@ func New(o Options) (*Worker, error) {
 			source: &connector{name: "source-" + d.From, log: o.Log}, sink: &connector{name: "sink-" + d.To, log: o.Log},
 		})
 	}
-	for _, h := range w.halves {
-		h.source.takenOver = w.standDown
+	if len(w.halves) > 0 {
+		w.halves[0].source.takenOver = w.standDown
 	}
 	server, err := admin.Listen(o.Listen, w, w.registry, o.Log)
 	if err != nil {
@@ -116,7 +116,8 @@ func New(o Options) (*Worker, error) {
 }
 
 // standDown ends every connector: another process runs this link, and two
-// must not.
+// must not. Of two workers, the one that keeps the first direction's topic
+// goes on, so that never both stand down.
 func (w *Worker) standDown(err error) {
 	for _, h := range w.halves {
 		h.source.fail(err)
@@ -147,7 +148,7 @@ func (w *Worker) work(ctx context.Context) error {
 	}
 	if err := w.prepare(ctx, client); err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // stopped while it waited: an orderly end
 		}
 		return err
 	}
@@ -158,7 +159,7 @@ func (w *Worker) work(ctx context.Context) error {
 		h.source.start(ctx)
 		h.sink.start(ctx)
 	}
-	<-ctx.Done()
+	w.watchTopics(ctx, client) // until ctx is done
 	w.o.Log.Info("draining")
 	for _, h := range w.halves {
 		h.source.awaitEnd()
@@ -177,7 +178,7 @@ func (w *Worker) prepare(ctx context.Context, client []kgo.Opt) error {
 			break
 		}
 		if ctx.Err() != nil || !kafka.Retryable(err) {
-			return err
+			return w.explained(ctx, err)
 		}
 		w.setWaiting(err.Error())
 		w.o.Log.Warn("waiting for Kafka", "error", err)
@@ -217,6 +218,20 @@ func (w *Worker) prepare(ctx context.Context, client []kgo.Opt) error {
 			return err
 		}
 	}
+}
+
+// explained has the pre-check tell all that is wrong where a topic is.
+func (w *Worker) explained(ctx context.Context, err error) error {
+	var topic *kafka.TopicError
+	if !errors.As(err, &topic) || w.o.Precheck == nil {
+		return err
+	}
+	w.setPrechecking(true)
+	defer w.setPrechecking(false)
+	if report, failed := w.o.Precheck(ctx); failed == nil && report.Failed(w.o.Ignore) {
+		return &PrecheckError{report}
+	}
+	return err
 }
 
 // missing tells which servers do not answer.

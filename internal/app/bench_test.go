@@ -198,14 +198,14 @@ func report(b *testing.B, prefix string, took []time.Duration) {
 
 // A path sends probes (send) and load (load) one way, and tells each arrival
 // of a probe with the time that it carries.
-type path func(b *testing.B, ctx context.Context, arrived func(sent time.Time)) (send, load func(ctx context.Context, n int) error)
+type path func(ctx context.Context, b *testing.B, arrived func(sent time.Time)) (send, load func(ctx context.Context, n int) error)
 
 func latencies(b *testing.B, rate int, p path) []time.Duration {
 	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	arrived := make(chan time.Duration, probes)
-	send, load := p(b, ctx, func(sent time.Time) { arrived <- time.Since(sent) })
+	send, load := p(ctx, b, func(sent time.Time) { arrived <- time.Since(sent) })
 	var g errgroup.Group
 	loadCtx, stopLoad := context.WithCancel(ctx)
 	if rate > 0 {
@@ -248,7 +248,7 @@ func steadily(ctx context.Context, period time.Duration, n int, do func(ctx cont
 	}
 }
 
-func (l *link) throughLink(b *testing.B, ctx context.Context, arrived func(time.Time)) (send, load func(context.Context, int) error) {
+func (l *link) throughLink(ctx context.Context, b *testing.B, arrived func(time.Time)) (send, load func(context.Context, int) error) {
 	b.Helper()
 	sub := l.b.Client().Subscribe(ctx, "probe")
 	if _, err := sub.Receive(ctx); err != nil {
@@ -283,7 +283,7 @@ func (l *link) throughLink(b *testing.B, ctx context.Context, arrived func(time.
 
 // throughKafka is the floor: the ring and a consumer, nothing else. Probes and
 // load wait for the ring in one queue, as events do in a source.
-func (l *link) throughKafka(b *testing.B, ctx context.Context, arrived func(time.Time)) (send, load func(context.Context, int) error) {
+func (l *link) throughKafka(ctx context.Context, b *testing.B, arrived func(time.Time)) (send, load func(context.Context, int) error) {
 	b.Helper()
 	const topic = "floor"
 	client := []kgo.Opt{kgo.SeedBrokers(l.kafka.Brokers()...), kgo.MetadataMinAge(50 * time.Millisecond)}

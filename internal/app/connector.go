@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"twinlog/internal/admin"
+	"twinlog/internal/kafka"
 	"twinlog/sink"
 	"twinlog/source"
 )
@@ -29,7 +31,11 @@ type connector struct {
 	done    chan struct{} // closed when the current run has ended
 	clear   bool          // the next run passes what stopped the last one
 
-	takenOver func(error) // told that another process does this work; nil: no one
+	failure error // the run is being ended for it, see fail
+
+	// takenOver is told that another process does this work. Without it the
+	// connector takes its work back.
+	takenOver func(error)
 }
 
 // runner is a source or a sink behind what the worker does to both.
@@ -64,13 +70,33 @@ func (c *connector) start(parent context.Context) {
 	go func() {
 		defer close(done)
 		defer cancel()
-		err := c.run(ctx)
+		err := c.runOn(ctx)
 		c.end(ctx, err)
-		var taken *source.TakenOverError
-		if errors.As(err, &taken) && c.takenOver != nil {
+		if isTakenOver(err) && c.takenOver != nil {
 			c.takenOver(err)
 		}
 	}()
+}
+
+// runOn runs the connector, anew as long as it is taken over and takes its
+// work back, or Kafka is not where it left it.
+func (c *connector) runOn(ctx context.Context) error {
+	backoff := kafka.Backoff{Min: 100 * time.Millisecond, Max: 2 * time.Second}
+	for attempt := 0; ; attempt++ {
+		err := c.run(ctx)
+		if retake := isTakenOver(err) && c.takenOver == nil; !retake && !errors.Is(err, source.ErrKafkaWentBack) {
+			return err
+		}
+		c.log.Warn("beginning anew from what Kafka holds", "connector", c.name, "error", err)
+		if backoff.Wait(ctx, attempt) != nil {
+			return nil //nolint:nilerr // stopped while it waited: an orderly end
+		}
+	}
+}
+
+func isTakenOver(err error) bool {
+	var taken *source.TakenOverError
+	return errors.As(err, &taken)
 }
 
 func (c *connector) run(ctx context.Context) error {
@@ -81,6 +107,9 @@ func (c *connector) run(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	c.current = r
+	if p, ok := pauserOf(r); ok && c.state == admin.StatePaused {
+		p.Pause()
+	}
 	c.mu.Unlock()
 	return r.Run(ctx)
 }
@@ -96,7 +125,12 @@ func (c *connector) end(ctx context.Context, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reason = ""
+	failure := c.failure
+	c.failure = nil
 	switch {
+	case failure != nil:
+		c.state, c.trace = admin.StateFailed, failure.Error()
+		c.log.Error("connector stands down", "connector", c.name, "error", failure)
 	case errors.Is(err, source.ErrSnapshotDone), errors.Is(err, sink.ErrSnapshotDone):
 		c.state = admin.StateStopped
 		c.log.Info("snapshot done", "connector", c.name)
@@ -117,8 +151,8 @@ func (c *connector) end(ctx context.Context, err error) {
 func (c *connector) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state == admin.StateRunning || c.state == admin.StatePaused {
-		c.state, c.trace = admin.StateFailed, err.Error()
+	if c.done != nil && !isDone(c.done) && c.state != admin.StateFailed {
+		c.failure = err
 		c.cancel()
 	}
 }

@@ -102,6 +102,15 @@ func (w *Worker) Ready() []string {
 	case running.Err() != nil:
 		return []string{"draining"}
 	}
+	for _, h := range w.halves {
+		state, _, reason, _ := h.sink.snapshot()
+		if k := sinkOf(h.sink); state == admin.StateRunning && (k == nil || !k.Status().Applying) {
+			if k != nil {
+				reason = firstOf(k.Status().Waiting, "nothing is applied yet")
+			}
+			reasons = append(reasons, fmt.Sprintf("%s does not apply yet: %s", h.sink.name, reason))
+		}
+	}
 	for _, d := range w.Status().Directions {
 		for _, c := range []struct {
 			name  string
