@@ -25,9 +25,9 @@ func noEffect(t *testing.T, broker *testkit.Kafka) {
 	if _, err := unit.Exec(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	l.does(l.a, "SET", "k", "2")
 	reason := []string{"topic " + l.topic() + ", offset ", "seq ", `RPUSH on key "list" in db 3`, "WRONGTYPE", "and 1 more", "twinlog resume sink-b"}
 	trace := l.fails("sink-b", reason...)
+	l.does(l.a, "SET", "k", "2") // behind the batch of what failed
 	l.arrives("before", "1")
 	l.arrives("after", "1")
 	if key := offsets.HaltKey(l.name, "a-to-b", "0"); l.value(l.b, key) != trace {

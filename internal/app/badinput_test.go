@@ -360,6 +360,9 @@ func (l *badLink) deleteTopics() {
 				mine = append(mine, name)
 			}
 		}
+		if len(mine) == 0 {
+			return nil
+		}
 		if _, err := adm.DeleteTopics(ctx, mine...); err != nil {
 			return err
 		}

@@ -86,6 +86,11 @@ func OpenRing(ctx context.Context, cfg RingConfig) (*Ring, error) {
 		r.closeClients()
 		return nil, err
 	}
+	// Before this ring's first transaction: a marker on its way looks the same.
+	if err := r.abortHanging(ctx); err != nil {
+		r.closeClients()
+		return nil, err
+	}
 	r.hook("ring-opened")
 	unending := context.WithoutCancel(ctx)
 	r.wg.Go(func() { r.commitLoop(unending) })
@@ -131,9 +136,6 @@ func (r *Ring) fence(ctx context.Context) error {
 // Tail returns the newest events of the partition. Called before the first
 // Publish, it tells what every earlier owner has committed (rule 4).
 func (r *Ring) Tail(ctx context.Context) (Tail, error) {
-	if err := r.abortHanging(ctx); err != nil {
-		return Tail{}, err
-	}
 	return readTail(ctx, r.cfg.Client, r.cfg.Topic, r.cfg.Partition, highWatermark)
 }
 

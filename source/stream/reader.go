@@ -43,7 +43,7 @@ type TooBigError struct {
 }
 
 func (e *TooBigError) Error() string {
-	return fmt.Sprintf("unit at replication offset %d exceeds max_transaction_bytes (%d) at %s %q: raise limits.max_transaction_bytes, or split the transaction or script that wrote it",
+	return fmt.Sprintf("unit at replication offset %d exceeds max_transaction_bytes (%d) at %s %q: raise limits.max_transaction_bytes and start twinlog again; smaller transactions and scripts never get here",
 		e.Offset, e.Limit, e.Command, e.Key)
 }
 
