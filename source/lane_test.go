@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func (r *rig) read(b *batch) (events []schema.Event, pos offsets.Position) {
 			r.t.Fatal(err)
 		}
 		events = append(events, e)
-		if string(k.Key) != string(e.Key) || (k.Key == nil) != (e.Key == nil) {
+		if !bytes.Equal(k.Key, e.Key) || (k.Key == nil) != (e.Key == nil) {
 			r.t.Errorf("record key %q, event key %q", k.Key, e.Key)
 		}
 		for _, h := range k.Headers {

@@ -25,13 +25,13 @@ func TestTargetThatWentBackInTimeGetsTheLostPartAgain(t *testing.T) {
 	l.worker.Start()
 	l.worker.AwaitReady(time.Minute)
 	ls := l.load("w", l.a)
-	for round := range 3 {
+	for round := range 2 {
 		l.applied("a-to-b", 500)
 		if err := l.b.Client().Save(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		saved := l.mark("a-to-b")
-		l.applied("a-to-b", 2000)
+		l.applied("a-to-b", 1500)
 		if round > 0 { // so that it can be seen that the mark is back
 			l.worker.Signal(syscall.SIGSTOP)
 		}
@@ -42,7 +42,7 @@ func TestTargetThatWentBackInTimeGetsTheLostPartAgain(t *testing.T) {
 			t.Errorf("the target came back with %v, it was saved at %v", at, saved)
 		}
 		l.worker.Signal(syscall.SIGCONT)
-		l.applied("a-to-b", 3000)
+		l.applied("a-to-b", 2000)
 	}
 	ls.stop()
 	l.settled(time.Minute)
@@ -87,7 +87,7 @@ func TestCrashOfConnectionsWhileABatchIsInFlight(t *testing.T) {
 			return nil
 		})
 	}
-	for range 25 {
+	for range 20 {
 		advance(1 + random.Int64N(200))
 		switch random.IntN(4) {
 		case 0: // the batch waits at the server, and the connection with it

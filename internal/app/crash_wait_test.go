@@ -66,10 +66,11 @@ func TestWaitCountsASourceOnlyForWhatIsInKafka(t *testing.T) {
 	// Inside the snapshot nothing counts.
 	l.worker.Start()
 	testkit.Eventually(t, time.Minute, func() error {
-		if st, err := status(l.worker); err != nil || len(st.Directions) == 0 || st.Directions[0].Phase != admin.PhaseSnapshot {
-			return fmt.Errorf("no snapshot yet: %v %+v", err, st)
+		st, err := status(l.worker)
+		if err == nil && (len(st.Directions) == 0 || st.Directions[0].Phase != admin.PhaseSnapshot) {
+			err = fmt.Errorf("no snapshot yet: %+v", st)
 		}
-		return nil
+		return err
 	})
 	l.kafka.Freeze()
 	write()
