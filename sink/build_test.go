@@ -85,7 +85,7 @@ func control(seq int64, command string, args ...string) *schema.Event {
 }
 
 func TestABatchNeverSplitsAGroup(t *testing.T) {
-	for round := range uint64(20) {
+	for round := range uint64(5) {
 		random := rand.New(rand.NewPCG(3, round))
 		c := newCollector(t, testSink())
 		groupEnd := map[int64]bool{} // seqs at which a batch may end
@@ -116,7 +116,7 @@ func TestABatchNeverSplitsAGroup(t *testing.T) {
 				}
 			}
 			groupEnd[seq] = true
-			if seq > 20_000 {
+			if seq > 8000 {
 				break
 			}
 		}

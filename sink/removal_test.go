@@ -64,8 +64,8 @@ func TestSnapshotEndRemovesWhatOnlyInterruptedSnapshotsWrote(t *testing.T) {
 		control(0, schema.SnapshotBegin), value(0, "kept"), value(0, "kept-too"), value(3, "other"),
 	}
 	const first, last = 3, 13 // seqs of the begins
-	opts := filled(t, "l.a-to-b", events)
-	end := int64(len(events)) // offset of SNAPSHOT_END
+	end := int64(len(events)) // offset of SNAPSHOT_END, which is in the topic when the sink meets it
+	opts := filled(t, "l.a-to-b", append(events, control(0, schema.SnapshotEnd)))
 	for _, tt := range []struct {
 		name string
 		keys int // that SNAPSHOT_END counts: how often the topic is read
@@ -108,9 +108,9 @@ func TestSnapshotEndRemovesManyKeysInSeveralBatches(t *testing.T) {
 	}
 	events = append(events, control(0, schema.SnapshotBegin), value(0, "key:7"))
 	s := testSink()
-	s.cfg.Kafka = filled(t, "l.a-to-b", events)
-	c := newCollector(t, s)
 	end := int64(len(events))
+	s.cfg.Kafka = filled(t, "l.a-to-b", append(events, control(0, schema.SnapshotEnd)))
+	c := newCollector(t, s)
 	c.seq = end
 	if err := c.take(t.Context(), record(end, control(end+1, schema.SnapshotEnd, "1", strconv.Itoa(keys+2), "1"))); err != nil {
 		t.Fatal(err)
