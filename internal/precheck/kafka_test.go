@@ -38,6 +38,18 @@ func options(t *testing.T, cfg kafka.Config) []kgo.Opt {
 	return opts
 }
 
+// awaitTopic waits until the broker knows a topic that the controller has made.
+func awaitTopic(t *testing.T, broker *testkit.Kafka, topic string) {
+	t.Helper()
+	testkit.Eventually(t, 20*time.Second, func() error {
+		_, found, err := kafka.DescribeTopic(t.Context(), []kgo.Opt{kgo.SeedBrokers(broker.Brokers()...)}, topic)
+		if err == nil && !found {
+			err = fmt.Errorf("topic %s is not known yet", topic)
+		}
+		return err
+	})
+}
+
 func TestTopicsInRealKafka(t *testing.T) {
 	broker := testkit.StartKafka(t)
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Brokers()...))
@@ -88,6 +100,7 @@ func TestTopicsInRealKafka(t *testing.T) {
 				if _, err := adm.CreateTopic(t.Context(), c.partitions, 1, pointers(c.configs), cfg.Link+".a-to-b"); err != nil {
 					t.Fatal(err)
 				}
+				awaitTopic(t, broker, cfg.Link+".a-to-b")
 			}
 			report := run(t, cfg)
 			for _, w := range c.want {

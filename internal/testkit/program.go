@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,7 @@ func buildProgram() (path string, err error) {
 		return "", fmt.Errorf("making the cache directory: %w", err)
 	}
 	args := []string{"build", "-buildvcs=false", "-tags", "failpoints"}
-	name := "twinlog-failpoints"
+	name := fmt.Sprintf("twinlog-failpoints-%08x", crc32.ChecksumIEEE([]byte(root))) // other checkouts have theirs
 	if os.Getenv("TWINLOG_TEST_RACE") == "1" {
 		args, name = append(args, "-race"), name+"-race"
 	}

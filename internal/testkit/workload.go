@@ -115,8 +115,10 @@ func (w *Workload) write(ctx context.Context, wr *writer) error {
 		pause = tick.C
 	}
 	finish := context.WithoutCancel(ctx)
-	for ctx.Err() == nil {
-		if w.o.Most > 0 && w.done.Load() >= w.o.Most {
+	clients := int64(w.o.Clients)
+	share := (w.o.Most + clients - 1) / clients // every writer has written, whatever the machine does
+	for n := int64(0); ctx.Err() == nil; n++ {
+		if w.o.Most > 0 && n >= share {
 			return nil
 		}
 		if pause != nil {
