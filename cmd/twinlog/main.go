@@ -40,10 +40,7 @@ var errSaid = errors.New("")
 func main() { os.Exit(run()) }
 
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the program as usual
-	err := newRootCommand().ExecuteContext(ctx)
+	err := newRootCommand().ExecuteContext(untilSignal())
 	if err == nil {
 		return 0
 	}
@@ -55,6 +52,22 @@ func run() int {
 		return coded.code
 	}
 	return exitRuntime
+}
+
+// untilSignal returns a context that the first SIGTERM or Ctrl-C ends. The
+// second one aborts the program, whatever it is doing.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	got := make(chan os.Signal, 2)
+	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-got
+		cancel()
+		<-got
+		fmt.Fprintln(os.Stderr, "twinlog: aborted by a second signal; the next start goes on from what is committed")
+		os.Exit(exitRuntime)
+	}()
+	return ctx
 }
 
 func newRootCommand() *cobra.Command {
