@@ -182,7 +182,9 @@ func (s *Source) dropBarrier(ctx context.Context) (place, error) {
 // everything up to the unit that writes it is dropped, and the source begins
 // there, in database 0.
 func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Position, barrier []byte) error {
-	r := stream.NewReader(conn, pos.ReplOffset, int32(pos.Database), s.cfg.MaxTransactionBytes)
+	socket := &socket{conn: conn, source: s}
+	defer socket.close()
+	r := stream.NewReader(socket, pos.ReplOffset, int32(pos.Database), s.cfg.MaxTransactionBytes)
 	if barrier != nil {
 		if err := s.passBarrier(r, &pos, barrier); err != nil {
 			return err
@@ -251,7 +253,6 @@ func (s *Source) publish(unit *stream.Unit, pos *offsets.Position, events []sche
 	if verdict.Echo {
 		pos.Mark, pos.Seen = verdict.Mark, verdict.Mark.Seq
 	}
-	s.cfg.Metrics.bytes.Add(float64(unit.Bytes))
 	if len(events) == 0 {
 		s.lane.move(*pos, len(unit.Commands) == 0)
 		if verdict.Echo {
@@ -266,7 +267,7 @@ func (s *Source) publish(unit *stream.Unit, pos *offsets.Position, events []sche
 	if err := s.lane.append(events, *pos); err != nil {
 		return events, err
 	}
-	s.cfg.Metrics.events.Add(float64(len(events)))
+	s.captured += len(events)
 	return events, nil
 }
 

@@ -49,6 +49,8 @@ type lane struct {
 	unpublished time.Time
 	lastEvent   time.Time
 	lastSeen    int64
+
+	held time.Time // when the bytes being captured were read; zero: ask the clock
 }
 
 // batch is what one Kafka transaction carries.
@@ -82,6 +84,24 @@ func (l *lane) restore(p offsets.Position) {
 	defer l.mu.Unlock()
 	l.pos, l.committed = p, p
 	l.lastEvent, l.lastSeen = l.clock(), p.Seen
+}
+
+// holdClock makes everything captured from here on happen now, since it was
+// read at once; freeClock ends that.
+func (l *lane) holdClock() { l.hold(l.clock()) }
+func (l *lane) freeClock() { l.hold(time.Time{}) }
+
+func (l *lane) hold(at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = at
+}
+
+func (l *lane) now() time.Time {
+	if l.held.IsZero() {
+		return l.clock()
+	}
+	return l.held
 }
 
 // position returns where the capture stands: after the last unit appended.
@@ -138,7 +158,7 @@ func (l *lane) append(events []schema.Event, at offsets.Position) error {
 
 // add is append for who holds the lock.
 func (l *lane) add(events []schema.Event, at offsets.Position) error {
-	now := l.clock()
+	now := l.now()
 	b := l.open
 	if b == nil {
 		b = l.newBatch(now)
@@ -180,7 +200,6 @@ func (l *lane) add(events []schema.Event, at offsets.Position) error {
 // move advances the position without an event. Unless only plumbing was
 // passed, an event must carry the position before long.
 func (l *lane) move(at offsets.Position, plumbing bool) {
-	now := l.clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at.Seq = l.pos.Seq
@@ -189,7 +208,7 @@ func (l *lane) move(at offsets.Position, plumbing bool) {
 		l.open.pos = at // nothing was born between its last event and here
 	}
 	if !plumbing && l.unpublished.IsZero() {
-		l.unpublished = now
+		l.unpublished = l.now()
 	}
 }
 
@@ -233,6 +252,9 @@ func (l *lane) heartbeat() error {
 	untold := !l.unpublished.IsZero() && (now.Sub(l.unpublished) >= time.Second || l.pos.Seen-l.lastSeen >= heartbeatSeqs)
 	if !untold && now.Sub(l.lastEvent) < time.Hour {
 		return nil
+	}
+	if !l.held.IsZero() { // the stream may have been silent for a while
+		l.held = now
 	}
 	return l.beat(l.pos)
 }

@@ -77,6 +77,8 @@ type Source struct {
 	lane   *lane
 	filter *stream.Filter
 
+	captured int // events since they were counted last; the capturing goroutine's own
+
 	mu       sync.Mutex
 	status   Status
 	paused   bool
