@@ -101,7 +101,7 @@ func (k *Kafka) Restart() {
 		k.tb.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command("java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+	cmd := exec.Command("java", "-Djava.io.tmpdir="+k.dir, "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", k.lib+"/*", "kafka.Kafka", k.properties())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = k.dir, log, log
 	if k.server, err = startChild(cmd); err != nil {
@@ -163,7 +163,7 @@ controller.quorum.election.backoff.max.ms=200
 		k.tb.Fatal(err)
 	}
 	id[0] &= 0x7f // an id that begins with "-" would be taken for an option
-	cmd := exec.CommandContext(k.tb.Context(), "java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", k.lib+"/*",
+	cmd := exec.CommandContext(k.tb.Context(), "java", "-Djava.io.tmpdir="+k.dir, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", k.lib+"/*",
 		"kafka.tools.StorageTool", "format", "-t", base64.RawURLEncoding.EncodeToString(id), "-c", k.properties(), "--standalone")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		k.tb.Fatalf("formatting Kafka's storage: %v\n%s", err, out)
