@@ -26,11 +26,7 @@ document of GET /status.`,
   twinlog status -c twinlog.yml --json | jq '.directions[].sink.lag_seconds'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(path)
-			if err != nil {
-				return err
-			}
-			worker, err := newWorkerClient(c)
+			worker, err := newWorkerClient(path)
 			if err != nil {
 				return err
 			}

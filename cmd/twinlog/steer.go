@@ -31,11 +31,7 @@ func steerCommand(verb, short, long, done string) *cobra.Command {
 		Example: fmt.Sprintf("  twinlog %s -c twinlog.yml source-a\n  twinlog %s -c twinlog.yml sink-b", verb, verb),
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := loadConfig(path)
-			if err != nil {
-				return err
-			}
-			worker, err := newWorkerClient(c)
+			worker, err := newWorkerClient(path)
 			if err != nil {
 				return err
 			}

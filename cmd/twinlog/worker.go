@@ -10,14 +10,17 @@ import (
 	"net/http"
 	"syscall"
 	"time"
-
-	"twinlog/internal/config"
 )
 
 // workerClient asks a running worker over HTTP.
 type workerClient struct{ base string }
 
-func newWorkerClient(c *config.Config) (workerClient, error) {
+// newWorkerClient finds the worker of a configuration file.
+func newWorkerClient(path string) (workerClient, error) {
+	c, err := loadConfig(path)
+	if err != nil {
+		return workerClient{}, err
+	}
 	host, port, err := net.SplitHostPort(c.HTTP.Listen)
 	if err != nil {
 		return workerClient{}, usage(fmt.Errorf("http.listen %q: %w", c.HTTP.Listen, err))
