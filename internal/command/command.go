@@ -35,11 +35,12 @@ type Command struct {
 	Name  string // upper case; of a subcommand "XGROUP CREATE"
 	Class Class
 
-	arity  int
-	keys   keys
-	effect effect
-	verb   string              // Name without the subcommand
-	subs   map[string]*Command // by upper-case subcommand, those with a row of their own
+	arity   int
+	keys    keys
+	effect  effect
+	touches touches             // nil: overwrites
+	verb    string              // Name without the subcommand
+	subs    map[string]*Command // by upper-case subcommand, those with a row of their own
 }
 
 // row is one row of the table.
@@ -61,7 +62,7 @@ func index(tables ...[]row) map[string]*Command {
 	m := make(map[string]*Command, 400)
 	for _, r := range slices.Concat(tables...) {
 		verb, sub, isSub := strings.Cut(r.name, " ")
-		c := &Command{Name: r.name, Class: r.class, arity: r.arity, keys: r.keys, effect: r.effect, verb: verb}
+		c := &Command{Name: r.name, Class: r.class, arity: r.arity, keys: r.keys, effect: r.effect, touches: touchesOf[r.name], verb: verb}
 		if !isSub {
 			m[verb] = c
 			continue
