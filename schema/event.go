@@ -6,6 +6,11 @@
 // schema keeps its golden bytes in testdata.
 package schema
 
+import (
+	"bytes"
+	"slices"
+)
+
 // Op is the kind of an event: Debezium's letters where they exist.
 type Op byte
 
@@ -186,4 +191,84 @@ type PendingEntry struct {
 	ID          StreamID
 	DeliveredMs int64
 	Deliveries  int64
+}
+
+// Clone returns a copy of v that shares no memory with it.
+func (v *Value) Clone() Value {
+	c := *v
+	c.Data = bytes.Clone(v.Data)
+	c.Elements = cloneAll(v.Elements)
+	c.Hash = slices.Clone(v.Hash)
+	for i := range c.Hash {
+		c.Hash[i].Field, c.Hash[i].Value = bytes.Clone(c.Hash[i].Field), bytes.Clone(c.Hash[i].Value)
+	}
+	c.ZSet = slices.Clone(v.ZSet)
+	for i := range c.ZSet {
+		c.ZSet[i].Member = bytes.Clone(c.ZSet[i].Member)
+	}
+	c.Stream = slices.Clone(v.Stream)
+	for i := range c.Stream {
+		c.Stream[i].Fields = cloneAll(c.Stream[i].Fields)
+	}
+	if v.Meta != nil {
+		c.Meta = v.Meta.clone()
+	}
+	return c
+}
+
+func (m *StreamMeta) clone() *StreamMeta {
+	c := *m
+	c.Groups = slices.Clone(m.Groups)
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		g.Name, g.Consumers = bytes.Clone(g.Name), slices.Clone(g.Consumers)
+		for j := range g.Consumers {
+			g.Consumers[j].Name, g.Consumers[j].Pending = bytes.Clone(g.Consumers[j].Name), slices.Clone(g.Consumers[j].Pending)
+		}
+	}
+	return &c
+}
+
+func cloneAll(all [][]byte) [][]byte {
+	c := slices.Clone(all)
+	for i := range c {
+		c[i] = bytes.Clone(c[i])
+	}
+	return c
+}
+
+// Append adds the next part of the same value.
+func (v *Value) Append(part *Value) {
+	v.Data = append(v.Data, part.Data...)
+	v.Elements = append(v.Elements, part.Elements...)
+	v.Hash = append(v.Hash, part.Hash...)
+	v.ZSet = append(v.ZSet, part.ZSet...)
+	v.Stream = append(v.Stream, part.Stream...)
+	if part.Meta == nil {
+		return
+	}
+	if v.Meta == nil {
+		v.Meta = part.Meta
+		return
+	}
+	v.Meta.append(part.Meta)
+}
+
+// append goes on in the group and the consumer that m ended with.
+func (m *StreamMeta) append(part *StreamMeta) {
+	for _, g := range part.Groups {
+		n := len(m.Groups)
+		if n == 0 || !bytes.Equal(m.Groups[n-1].Name, g.Name) {
+			m.Groups = append(m.Groups, g)
+			continue
+		}
+		last := &m.Groups[n-1]
+		for _, c := range g.Consumers {
+			if k := len(last.Consumers); k > 0 && bytes.Equal(last.Consumers[k-1].Name, c.Name) {
+				last.Consumers[k-1].Pending = append(last.Consumers[k-1].Pending, c.Pending...)
+				continue
+			}
+			last.Consumers = append(last.Consumers, c)
+		}
+	}
 }
