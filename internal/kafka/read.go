@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 )
 
 // ConsumerConfig says where a Consumer reads.
@@ -47,9 +48,15 @@ func NewConsumer(_ context.Context, cfg ConsumerConfig) (*Consumer, error) {
 	if cfg.FromStart {
 		at = kgo.NewOffset().AtStart()
 	}
+	return newConsumer(cfg, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{cfg.Topic: {cfg.Partition: at}}))
+}
+
+// NewReader returns a Consumer that reads nothing before it is told where to.
+func NewReader(cfg ConsumerConfig) (*Consumer, error) { return newConsumer(cfg) }
+
+func newConsumer(cfg ConsumerConfig, start ...kgo.Opt) (*Consumer, error) {
 	most := int32(min(max(cfg.MaxBytes/4, 1<<20), fetchBytes))
-	client, err := kgo.NewClient(append(slices.Concat(cfg.Client, observed(cfg.Metrics, cfg.ClientID)),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{cfg.Topic: {cfg.Partition: at}}),
+	client, err := kgo.NewClient(append(slices.Concat(cfg.Client, observed(cfg.Metrics, cfg.ClientID), start),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
@@ -62,6 +69,14 @@ func NewConsumer(_ context.Context, cfg ConsumerConfig) (*Consumer, error) {
 		return nil, fmt.Errorf("making a consumer of %s: %w", cfg.Topic, err)
 	}
 	return &Consumer{cfg: cfg, client: client, next: cfg.Offset, end: -1}, nil
+}
+
+// ReadFrom makes the next Poll return what comes from offset on. A client that is
+// connected already goes on with its connections.
+func (c *Consumer) ReadFrom(offset int64) {
+	c.client.RemoveConsumePartitions(map[string][]int32{c.cfg.Topic: {c.cfg.Partition}})
+	c.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{c.cfg.Topic: {c.cfg.Partition: kgo.NewOffset().At(offset)}})
+	c.next, c.end = offset, -1
 }
 
 // Poll waits for records and returns them, control records included. They are
@@ -141,13 +156,21 @@ func lastStable(ctx context.Context, adm *kadm.Client, topic string) (kadm.Liste
 }
 
 func readTail(ctx context.Context, client []kgo.Opt, topic string, partition int32, end endOf) (Tail, error) {
-	admin, err := kgo.NewClient(client...)
+	c, err := NewReader(ConsumerConfig{Client: client, Topic: topic, Partition: partition, MaxBytes: 8 << 20})
 	if err != nil {
-		return Tail{}, fmt.Errorf("making a client: %w", err)
+		return Tail{}, err
 	}
-	defer admin.Close()
+	defer c.Close()
+	return c.tail(ctx, end)
+}
+
+// Tail is ReadTail of the consumer's partition. Where it reads afterwards is
+// for ReadFrom to say.
+func (c *Consumer) Tail(ctx context.Context) (Tail, error) { return c.tail(ctx, lastStable) }
+
+func (c *Consumer) tail(ctx context.Context, end endOf) (Tail, error) {
 	for {
-		tail, err := readTailOnce(ctx, client, kadm.NewClient(admin), topic, partition, end)
+		tail, err := c.tailOnce(ctx, end)
 		var gone *RangeError
 		if !errors.As(err, &gone) {
 			return tail, err
@@ -155,27 +178,13 @@ func readTail(ctx context.Context, client []kgo.Opt, topic string, partition int
 	} // retention moved the log's start meanwhile: ask again where that is
 }
 
-func readTailOnce(ctx context.Context, client []kgo.Opt, adm *kadm.Client, topic string, partition int32, end endOf) (Tail, error) {
-	starts, err := adm.ListStartOffsets(ctx, topic)
-	if err != nil {
-		return Tail{}, fmt.Errorf("asking where %s begins: %w", topic, explained(err))
+func (c *Consumer) tailOnce(ctx context.Context, end endOf) (tail Tail, err error) {
+	if tail.Start, tail.End, err = c.bounds(ctx, end); err != nil {
+		return Tail{}, err
 	}
-	ends, err := end(ctx, adm, topic)
-	if err != nil {
-		return Tail{}, fmt.Errorf("asking where %s ends: %w", topic, explained(err))
-	}
-	first, ok := starts.Lookup(topic, partition)
-	last, ok2 := ends.Lookup(topic, partition)
-	if err := errors.Join(first.Err, last.Err); err != nil {
-		return Tail{}, fmt.Errorf("asking where %s begins and ends: %w", topic, explained(err))
-	}
-	if !ok || !ok2 {
-		return Tail{}, fmt.Errorf("topic %s has no partition %d: %w", topic, partition, errUnavailable)
-	}
-	tail := Tail{Start: first.Offset, End: last.Offset}
 	for window := int64(tailWindow); tail.Start < tail.End; window *= 16 {
 		from := max(tail.End-window, tail.Start)
-		if tail.Records, err = readRange(ctx, client, topic, partition, from, tail.End); err != nil {
+		if tail.Records, err = c.events(ctx, from, tail.End); err != nil {
 			return Tail{}, err
 		}
 		if len(tail.Records) > 0 || from == tail.Start {
@@ -185,20 +194,47 @@ func readTailOnce(ctx context.Context, client []kgo.Opt, adm *kadm.Client, topic
 	return tail, nil
 }
 
-// readRange returns the committed events with from <= offset < end. It is
-// done when a record at end - 1 or behind it was seen, which may be the
-// control record of a transaction that is being settled.
-func readRange(ctx context.Context, client []kgo.Opt, topic string, partition int32, from, end int64) ([]*kgo.Record, error) {
-	c, err := NewConsumer(ctx, ConsumerConfig{Client: client, Topic: topic, Partition: partition, Offset: from, MaxBytes: 8 << 20})
-	if err != nil {
-		return nil, err
+// bounds asks where the partition begins and ends, both at once.
+func (c *Consumer) bounds(ctx context.Context, end endOf) (start, stop int64, err error) {
+	adm, topic := kadm.NewClient(c.client), c.cfg.Topic
+	var starts, ends kadm.ListedOffsets
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		if starts, err = adm.ListStartOffsets(ctx, topic); err != nil {
+			return fmt.Errorf("asking where %s begins: %w", topic, explained(err))
+		}
+		return nil
+	})
+	g.Go(func() (err error) {
+		if ends, err = end(ctx, adm, topic); err != nil {
+			return fmt.Errorf("asking where %s ends: %w", topic, explained(err))
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return 0, 0, err
 	}
-	defer c.Close()
+	first, ok := starts.Lookup(topic, c.cfg.Partition)
+	last, ok2 := ends.Lookup(topic, c.cfg.Partition)
+	if err := errors.Join(first.Err, last.Err); err != nil {
+		return 0, 0, fmt.Errorf("asking where %s begins and ends: %w", topic, explained(err))
+	}
+	if !ok || !ok2 {
+		return 0, 0, fmt.Errorf("topic %s has no partition %d: %w", topic, c.cfg.Partition, errUnavailable)
+	}
+	return first.Offset, last.Offset, nil
+}
+
+// events returns the committed events with from <= offset < end. It is done
+// when a record at end - 1 or behind it was seen, which may be the control
+// record of a transaction that is being settled.
+func (c *Consumer) events(ctx context.Context, from, end int64) ([]*kgo.Record, error) {
+	c.ReadFrom(from)
 	var events []*kgo.Record
 	for {
 		records, err := c.Poll(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("reading the end of %s: %w", topic, err)
+			return nil, fmt.Errorf("reading the end of %s: %w", c.cfg.Topic, err)
 		}
 		for _, r := range records {
 			if !r.Attrs.IsControl() && r.Offset < end {
