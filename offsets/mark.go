@@ -84,7 +84,7 @@ func ParseMark(s string) (Mark, error) {
 	var n [4]int64
 	for i, w := range []string{words[0], words[1], words[3], words[4]} {
 		v, err := strconv.ParseInt(w, 10, 64)
-		if err != nil || v < 0 {
+		if err != nil || v < 0 && (i < 3 || v < -1) { // offset -1: before the first event
 			return Mark{}, fmt.Errorf("mark %q: %q is not a count", s, w)
 		}
 		n[i] = v

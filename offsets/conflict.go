@@ -1,0 +1,575 @@
+package offsets
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"math"
+	"slices"
+	"sort"
+
+	"twinlog/internal/command"
+	"twinlog/schema"
+)
+
+// DirtyKey is a key that both sites changed without having seen each other:
+// home publishes its value.
+type DirtyKey struct {
+	DB   int32
+	Name []byte
+}
+
+type dirtyKey struct {
+	DirtyKey
+	cause   int64 // seq of the peer's event; -1: cleaned meanwhile
+	covered bool  // by the snapshot under way
+	fresh   bool  // TakeDirty has not told of it
+}
+
+// causes is a heap of dirty keys, the lowest cause first. Entries of keys that
+// were cleaned, or got a lower cause, are passed over when they come up.
+type causes []causeEntry
+
+type causeEntry struct {
+	key   *dirtyKey
+	cause int64
+}
+
+func (c causes) Len() int           { return len(c) }
+func (c causes) Less(i, j int) bool { return c[i].cause < c[j].cause }
+func (c causes) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *causes) Push(x any)        { *c = append(*c, x.(causeEntry)) } //nolint:forcetypeassert // container/heap's way
+func (c *causes) Pop() any {
+	old := *c
+	x := old[len(old)-1]
+	*c = old[:len(old)-1]
+	return x
+}
+
+// Settled is the peer's seq up to which conflicts are settled, when the
+// source has seen the peer up to seen (rule P).
+func (l *Ledger) Settled(seen int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cfg.Rules.NoSettled {
+		return seen
+	}
+	lowest := seen + 1
+	if l.request > 0 {
+		lowest = min(lowest, l.request)
+	}
+	for len(l.causes) > 0 {
+		top := l.causes[0]
+		if top.key.cause == top.cause {
+			lowest = min(lowest, top.cause)
+			break
+		}
+		heap.Pop(&l.causes)
+	}
+	return max(lowest-1, 0)
+}
+
+// TakeDirty returns the keys that have become dirty since it was called last.
+func (l *Ledger) TakeDirty() []DirtyKey {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var taken []DirtyKey
+	for _, d := range l.fresh {
+		d.fresh = false
+		if d.cause >= 0 {
+			taken = append(taken, d.DirtyKey)
+		}
+	}
+	l.fresh = l.fresh[:0]
+	return taken
+}
+
+// Woken is signalled when TakeDirty has something to return.
+func (l *Ledger) Woken() <-chan struct{} { return l.wake }
+
+// IsDirty tells whether a key's value is still to be published.
+func (l *Ledger) IsDirty(db int32, name []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.causeOf(db, name) != nil
+}
+
+// Requested tells whether the peer has asked for a snapshot (rule W).
+func (l *Ledger) Requested() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.request > 0
+}
+
+func (l *Ledger) causeOf(db int32, name []byte) *dirtyKey {
+	if len(l.dirty) == 0 {
+		return nil
+	}
+	l.text = append(binary.BigEndian.AppendUint32(l.text[:0], uint32(db)), name...)
+	return l.dirty[string(l.text)]
+}
+
+// taint makes a key dirty because of the peer's event cause.
+func (l *Ledger) taint(db int32, name []byte, cause int64) {
+	d := l.causeOf(db, name)
+	if d == nil {
+		d = &dirtyKey{DirtyKey: DirtyKey{db, append([]byte(nil), name...)}, cause: cause}
+		l.dirty[keyText(db, name)] = d
+		l.ask(d)
+	} else if d.cause <= cause {
+		d.covered = false
+		return
+	}
+	d.cause, d.covered = cause, false
+	heap.Push(&l.causes, causeEntry{d, cause})
+}
+
+// ask makes TakeDirty tell of d.
+func (l *Ledger) ask(d *dirtyKey) {
+	if !d.fresh {
+		d.fresh = true
+		l.fresh = append(l.fresh, d)
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Ledger) clean(db int32, name []byte) {
+	if d := l.causeOf(db, name); d != nil {
+		d.cause = -1
+		delete(l.dirty, string(l.text))
+		l.cfg.Conflicts.repaired()
+	}
+}
+
+// Taint makes the keys of a peer's event dirty at home: it had no effect there.
+func (l *Ledger) Taint(t *command.Touch, cause int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.cfg.Home || l.cfg.Rules.NoH {
+		return
+	}
+	for i := range t.Keys {
+		if t.Keys[i].Written {
+			l.taint(t.Keys[i].DB, t.Keys[i].Name, cause)
+		}
+	}
+}
+
+// ownTouches is rule H2: an own change that touches a dirty key makes what it
+// writes dirty; an own value cleans its key.
+func (l *Ledger) ownTouches(e *schema.Event) {
+	if e.Op == schema.OpControl {
+		l.ownSnapshot(e.Command)
+		return
+	}
+	t := &l.touch // of e, see note
+	if e.Op == schema.OpValue {
+		if !e.Part.Set || e.Part.Last {
+			l.clean(e.DB, e.Key)
+		}
+		return
+	}
+	if command.NeedsRefresh(e) { // it cannot be carried as it is: its value follows
+		l.taint(e.DB, e.Key, e.Seen)
+	}
+	if len(l.dirty) == 0 || l.cfg.Rules.NoDirtyOwn {
+		return
+	}
+	if t.Kind == command.Swap {
+		l.taintSwapped(t.DBs, 0, true)
+		return
+	}
+	cause, hit := int64(math.MaxInt64), false
+	for i := range t.Keys {
+		if d := l.causeOf(t.Keys[i].DB, t.Keys[i].Name); d != nil {
+			cause, hit = min(cause, d.cause), true
+		}
+	}
+	if !hit {
+		return
+	}
+	for i := range t.Keys {
+		if t.Keys[i].Written {
+			l.taint(t.Keys[i].DB, t.Keys[i].Name, cause)
+		}
+	}
+}
+
+// ownSnapshot: a snapshot's values clean what was dirty when it began. What
+// became dirty since, by a mark found inside it, stays so.
+func (l *Ledger) ownSnapshot(control string) {
+	switch control {
+	case schema.SnapshotBegin:
+		for _, d := range l.dirty {
+			d.covered = true
+		}
+	case schema.SnapshotEnd:
+		for text, d := range l.dirty {
+			if d.covered {
+				d.cause = -1
+				delete(l.dirty, text)
+				l.cfg.Conflicts.repaired()
+			} else {
+				l.ask(d)
+			}
+		}
+		l.request = 0
+	}
+}
+
+// Pass is rule H: the source passes the mark of the peer's event. Own changes
+// known so far came before that mark.
+func (l *Ledger) Pass(seq, seen int64, name string, t *command.Touch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cfg.Rules.NoH || !l.cfg.Home {
+		return nil
+	}
+	unseen := l.last > seen && (len(l.shelves) > 0 || len(l.wipes) > 0) || seen < l.unknown()
+	if !unseen && len(l.dirty) == 0 {
+		return nil
+	}
+	switch t.Kind {
+	case command.Wipe:
+		return l.passWipe(seq, seen, name, t)
+	case command.Swap:
+		return l.passSwap(seq, seen, name, t)
+	default:
+	}
+	if len(t.Keys) == 0 {
+		return nil
+	}
+	return l.passKeys(seq, seen, name, t, unseen)
+}
+
+// Request is Pass for a SNAPSHOT_REQUEST (rule W).
+func (l *Ledger) Request(seq int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.request == 0 {
+		l.request = seq
+	}
+}
+
+func (l *Ledger) passKeys(seq, seen int64, name string, t *command.Touch, unseen bool) error {
+	cause, hit := seq, false
+	if !l.cfg.Rules.NoDirtyPeer {
+		for i := range t.Keys {
+			if d := l.causeOf(t.Keys[i].DB, t.Keys[i].Name); d != nil {
+				cause, hit = min(cause, d.cause), true
+			}
+		}
+	}
+	var more []command.KeyTouch
+	if unseen {
+		several := false
+		for i := range t.Keys {
+			k := l.hasher.key(t.Keys[i].DB, t.Keys[i].Name)
+			own, err := l.look(k, seen)
+			if err != nil {
+				return err
+			}
+			several = several || own.read > seen
+			conflict, err := l.conflicts(k, own, t, t.Keys[i].Written, seen)
+			if err != nil {
+				return err
+			}
+			if conflict {
+				hit = true
+				l.cfg.Conflicts.Note(l.conflict(RuleH, k, name, seq, own))
+				if !t.Keys[i].Written {
+					more = append(more, t.Keys[i])
+				}
+				more = l.swappedKeys(more, k, seen)
+			}
+		}
+		if several {
+			chain, err := l.chain(t, more, seen)
+			if err != nil {
+				return err
+			}
+			if len(chain) > 0 {
+				hit, more = true, chain
+			}
+		}
+	}
+	if !hit {
+		return nil
+	}
+	for i := range t.Keys {
+		if t.Keys[i].Written {
+			l.taint(t.Keys[i].DB, t.Keys[i].Name, cause)
+		}
+	}
+	for i := range more {
+		l.taint(more[i].DB, more[i].Name, cause)
+	}
+	return nil
+}
+
+// swappedKeys adds k in the databases that own SWAPDBs behind seen swapped.
+func (l *Ledger) swappedKeys(more []command.KeyTouch, k key, seen int64) []command.KeyTouch {
+	for i := range l.wipes {
+		if w := &l.wipes[i]; w.swap && w.seq > seen && w.covers(k.db) {
+			for _, db := range w.dbs {
+				more = append(more, command.KeyTouch{DB: db, Name: k.name, Written: true})
+			}
+		}
+	}
+	return more
+}
+
+// conflicts tells whether an own unseen change of k does not commute with c,
+// which touches it (rule 8).
+func (l *Ledger) conflicts(k key, own touched, c *command.Touch, written bool, seen int64) (bool, error) {
+	for i := range l.wipes {
+		w := &l.wipes[i]
+		if w.seq > seen && w.covers(k.db) && (w.swap || c.Kind != command.Deletion || c.Multi() || l.cfg.Rules.NoCommute) {
+			return true, nil
+		}
+	}
+	switch {
+	case own.last <= seen && (own.read <= seen || !written):
+		return false, nil
+	case written && own.read > seen, c.Multi(), l.cfg.Rules.NoCommute:
+		return true, nil
+	}
+	switch c.Kind {
+	case command.Deletion, command.Increment, command.Addition:
+		return own.lastBut(c.Kind) > seen, nil
+	case command.PutFields, command.PutMembers:
+		if own.lastBut(c.Kind) > seen {
+			return true, nil
+		}
+		for _, x := range c.Elements {
+			if seq, err := l.wrote(k, x, seen); err != nil || seq > seen {
+				return true, err
+			}
+		}
+		return false, nil
+	case command.Overwrite, command.Removal, command.Pop, command.Whole, command.Wipe, command.Swap:
+	}
+	return true, nil
+}
+
+// chain follows own unseen changes of several keys, in order: one that
+// touches what c writes, or writes what c touches, passes the conflict on to
+// all keys that it writes. It returns the keys that c does not write itself.
+// Those found to be in conflict by what c reads count from the beginning,
+// whatever the order was: more may become dirty than rule H asks for.
+func (l *Ledger) chain(c *command.Touch, found []command.KeyTouch, seen int64) ([]command.KeyTouch, error) {
+	tainted, touches := map[string]bool{}, map[string]bool{}
+	for i := range c.Keys {
+		text := keyText(c.Keys[i].DB, c.Keys[i].Name)
+		touches[text] = true
+		if c.Keys[i].Written {
+			tainted[text] = true
+		}
+	}
+	for i := range found {
+		tainted[keyText(found[i].DB, found[i].Name)] = true
+	}
+	written := tainted
+	if l.cfg.Rules.NoChain {
+		written = map[string]bool{}
+		for k := range tainted {
+			written[k] = true
+		}
+	}
+	more := found
+	for _, s := range l.shelves {
+		if _, last := s.span(); last <= seen {
+			continue
+		}
+		if g, ok := s.(*generation); ok {
+			more = l.chainIn(g, seen, tainted, touches, written, more)
+			continue
+		}
+		err := s.multis(func(seq int64, keys []command.KeyTouch) {
+			if seq <= seen {
+				return
+			}
+			hit := false
+			for i := range keys {
+				text := keyText(keys[i].DB, keys[i].Name)
+				hit = hit || written[text] || keys[i].Written && touches[text]
+			}
+			if !hit {
+				return
+			}
+			for i := range keys {
+				text := keyText(keys[i].DB, keys[i].Name)
+				if keys[i].Written && !tainted[text] {
+					tainted[text] = true
+					more = append(more, command.KeyTouch{DB: keys[i].DB, Name: append([]byte(nil), keys[i].Name...), Written: true})
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return more, nil
+}
+
+// The marks of a generation's records in chainIn.
+const (
+	markTainted = 1 << iota
+	markWritten
+	markTouched
+)
+
+// chainIn is chain for a shelf in memory: keys are the numbers of its records
+// there, so that a walk over many changes neither makes nor compares names.
+func (l *Ledger) chainIn(g *generation, seen int64, tainted, touches, written map[string]bool, more []command.KeyTouch) []command.KeyTouch {
+	marks := make([]byte, len(g.records))
+	l.mark(g, marks, tainted, markTainted)
+	l.mark(g, marks, written, markWritten)
+	l.mark(g, marks, touches, markTouched)
+	first := sort.Search(len(g.several), func(i int) bool { return g.seq(g.several[i].seq) > seen })
+	from := uint32(0)
+	if first > 0 {
+		from = g.several[first-1].keysEnd
+	}
+	for _, m := range g.several[first:] {
+		keys := g.severalKeys[from:m.keysEnd]
+		from = m.keysEnd
+		if !slices.ContainsFunc(keys, func(k multiKey) bool {
+			return marks[k.record]&markWritten != 0 || k.written && marks[k.record]&markTouched != 0
+		}) {
+			continue
+		}
+		for _, k := range keys {
+			if !k.written || marks[k.record]&markTainted != 0 {
+				continue
+			}
+			marks[k.record] |= markTainted
+			if !l.cfg.Rules.NoChain {
+				marks[k.record] |= markWritten
+			}
+			r := &g.records[k.record]
+			tainted[keyText(r.db, g.name(r))] = true
+			more = append(more, command.KeyTouch{DB: r.db, Name: append([]byte(nil), g.name(r)...), Written: true})
+		}
+	}
+	return more
+}
+
+func (l *Ledger) mark(g *generation, marks []byte, keys map[string]bool, mark byte) {
+	for text := range keys {
+		if n, ok := g.number(l.hasher.key(keyOf(text))); ok {
+			marks[n] |= mark
+		}
+	}
+}
+
+// passWipe is rule H for FLUSHDB and FLUSHALL, which count as one deletion
+// a key.
+func (l *Ledger) passWipe(seq, seen int64, name string, t *command.Touch) error {
+	w := wipe{dbs: t.DBs}
+	for _, d := range l.dirtyIn(&w) {
+		l.taint(d.DB, d.Name, min(seq, d.cause))
+	}
+	if seen < l.unknown() && l.request == 0 { // which keys are kept from it is not known: home publishes all
+		l.request = seq
+	}
+	for i := range l.wipes {
+		if o := &l.wipes[i]; o.swap && o.seq > seen {
+			l.cfg.Conflicts.Note(swapConflict(0, nil, seqText(name, seq), seqText("SWAPDB", o.seq)))
+		}
+	}
+	return l.eachUnseen(seen, func(db int32, key []byte) error {
+		if !w.covers(db) {
+			return nil
+		}
+		one := command.Touch{Kind: command.Deletion, Keys: []command.KeyTouch{{DB: db, Name: key, Written: true}}}
+		return l.passKeys(seq, seen, name, &one, true)
+	})
+}
+
+// passSwap: what both sites did around a SWAPDB cannot be ordered. The keys
+// written here become dirty in both databases; this is counted as not exact.
+func (l *Ledger) passSwap(seq, seen int64, name string, t *command.Touch) error {
+	w := wipe{dbs: t.DBs}
+	l.taintSwapped(t.DBs, seq, false)
+	noted := false
+	return l.eachUnseen(seen, func(db int32, key []byte) error {
+		if !w.covers(db) {
+			return nil
+		}
+		if !noted {
+			noted = true
+			l.cfg.Conflicts.Note(swapConflict(db, key, seqText(name, seq), "writes"))
+		}
+		for _, d := range t.DBs {
+			l.taint(d, key, seq)
+		}
+		return nil
+	})
+}
+
+// taintSwapped makes dirty keys of swapped databases dirty in both; with
+// cause 0 each keeps its own.
+func (l *Ledger) taintSwapped(dbs []int32, cause int64, own bool) {
+	w := wipe{dbs: dbs}
+	for _, d := range l.dirtyIn(&w) {
+		at := d.cause
+		if !own {
+			at = min(at, cause)
+		}
+		for _, db := range dbs {
+			l.taint(db, d.Name, at)
+		}
+	}
+}
+
+func (l *Ledger) dirtyIn(w *wipe) []*dirtyKey {
+	var in []*dirtyKey
+	for _, d := range l.dirty {
+		if w.covers(d.DB) {
+			in = append(in, d)
+		}
+	}
+	return in
+}
+
+// eachUnseen visits every key that an own change behind seen has written.
+func (l *Ledger) eachUnseen(seen int64, visit func(db int32, key []byte) error) error {
+	var failed error
+	for _, s := range l.shelves {
+		if _, last := s.span(); last <= seen {
+			continue
+		}
+		err := s.each(func(db int32, key []byte, t touched) {
+			if failed == nil && (t.last > seen || t.read > seen) {
+				failed = visit(db, key)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+// Swapping notes a SWAPDB of the peer that is applied where this site has
+// written: not exact. At home Pass does it.
+func (l *Ledger) Swapping(p *Print) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := wipe{dbs: p.Touch.DBs}
+	for _, s := range l.shelves {
+		if _, last := s.span(); last <= p.Seen {
+			continue
+		}
+		noted := false
+		_ = s.each(func(db int32, key []byte, t touched) {
+			if !noted && t.last > p.Seen && w.covers(db) {
+				noted = true
+				l.cfg.Conflicts.Note(swapConflict(db, key, seqText(p.Command, p.Seq), seqText(l.commands.name(t.command), t.last)))
+			}
+		})
+	}
+}

@@ -1,0 +1,274 @@
+package offsets
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+
+	"twinlog/internal/command"
+)
+
+// A ledger keeps own changes in generations, one behind another by seq. A
+// generation knows of each key only when it was last changed, and how, which
+// is all that the rules ask; it is forgotten as a whole. The newest one is
+// being filled, older ones may lie on disk (spill.go).
+
+// touched is what is known of one key: seqs of own changes, 0 for none.
+type touched struct {
+	last    int64 // the last one that wrote the key
+	kind    command.Kind
+	other   int64 // the last write of another kind than kind
+	whole   int64 // the last write that may have concerned every element
+	read    int64 // the last one of several keys that read or wrote it, see multi
+	command uint16
+}
+
+// before is t joined with what an older generation knows.
+func (t touched) before(old touched) touched {
+	if t.last == 0 {
+		t.last, t.kind, t.other, t.command = old.last, old.kind, old.other, old.command
+	} else if old.last > 0 {
+		if old.kind != t.kind {
+			t.other = max(t.other, old.last)
+		} else {
+			t.other = max(t.other, old.other)
+		}
+	}
+	t.whole, t.read = max(t.whole, old.whole), max(t.read, old.read)
+	return t
+}
+
+// lastBut is the last write of a kind other than k.
+func (t touched) lastBut(k command.Kind) int64 {
+	if t.kind == k {
+		return t.other
+	}
+	return t.last
+}
+
+// shelf is a generation, in memory or on disk.
+type shelf interface {
+	span() (first, last int64) // seqs
+	find(k key) (touched, error)
+	element(hash uint64) (int64, error) // seq of the last own write of an element
+	// multis visits the changes of several keys, in order.
+	multis(visit func(seq int64, keys []command.KeyTouch)) error
+	// each visits all keys.
+	each(visit func(db int32, name []byte, t touched)) error
+	memory() int64
+	disk() int64
+	drop() error
+}
+
+// key is a key with its hash, which is the same in all generations.
+type key struct {
+	db   int32
+	name []byte
+	hash uint64
+}
+
+// hasher makes hashes that nobody outside can foresee.
+type hasher struct{ seed maphash.Seed }
+
+func (h hasher) key(db int32, name []byte) key {
+	return key{db, name, maphash.Bytes(h.seed, name) + uint64(uint32(db))*0x9e3779b97f4a7c15}
+}
+
+func (h hasher) element(k key, element []byte) uint64 {
+	x := (k.hash ^ 0xd6e8feb86659fd93) * 0x9e3779b97f4a7c15
+	return x ^ maphash.Bytes(h.seed, element)
+}
+
+// generation is a shelf in memory. Seqs are kept relative to base.
+type generation struct {
+	base, first, to int64
+	index           map[uint64]int32 // by hash; collisions at the next free one
+	records         []record
+	names           []byte
+	elements        map[uint64]uint32
+	several         []multi
+	severalKeys     []multiKey
+}
+
+// record is touched, with seqs relative to base.
+type record struct {
+	hash                     uint64
+	name, length             uint32
+	db                       int32
+	last, other, whole, read uint32
+	kind                     command.Kind
+	command                  uint16
+}
+
+type multi struct{ seq, keysEnd uint32 }
+
+type multiKey struct {
+	record  int32
+	written bool
+}
+
+const (
+	generationEntries = 1 << 14 // keys, elements, and keys of changes of several
+	generationNames   = 1 << 20 // bytes
+	generationSeqs    = 1 << 30
+	recordBytes       = 48 + 20 // a record and its place in the index
+	elementBytes      = 20
+	multiBytes        = 8
+	multiKeyBytes     = 8
+)
+
+func newGeneration(base int64) *generation {
+	return &generation{base: base, index: make(map[uint64]int32), elements: make(map[uint64]uint32)}
+}
+
+// reset empties g and keeps its memory.
+func (g *generation) reset(base int64) {
+	clear(g.index)
+	clear(g.elements)
+	*g = generation{
+		base: base, index: g.index, elements: g.elements,
+		records: g.records[:0], names: g.names[:0], several: g.several[:0], severalKeys: g.severalKeys[:0],
+	}
+}
+
+func (g *generation) full(seq int64, entries int) bool {
+	return len(g.records)+len(g.elements)+len(g.severalKeys) >= entries || len(g.names) >= generationNames || seq-g.base >= generationSeqs
+}
+
+// at finds the record of k, or makes one.
+func (g *generation) at(k key) int32 {
+	for h := k.hash; ; h++ {
+		i, ok := g.index[h]
+		if !ok {
+			i = int32(len(g.records))
+			g.index[h] = i
+			g.records = append(g.records, record{hash: k.hash, name: uint32(len(g.names)), length: uint32(len(k.name)), db: k.db})
+			g.names = append(g.names, k.name...)
+			return i
+		}
+		if r := &g.records[i]; r.db == k.db && bytes.Equal(g.name(r), k.name) {
+			return i
+		}
+	}
+}
+
+func (g *generation) name(r *record) []byte {
+	return g.names[r.name : r.name+r.length : r.name+r.length]
+}
+
+// add notes that the own change seq touched what t says.
+func (g *generation) add(h hasher, seq int64, t *command.Touch, name uint16) {
+	if g.first == 0 {
+		g.first = seq
+	}
+	g.to = seq
+	at := uint32(seq - g.base)
+	for i := range t.Keys {
+		touch := &t.Keys[i]
+		k := h.key(touch.DB, touch.Name)
+		n := g.at(k)
+		r := &g.records[n]
+		if touch.Written {
+			kind := t.Kind
+			if t.Multi() {
+				kind = command.Overwrite
+			}
+			if r.last > 0 && r.kind != kind {
+				r.other = r.last
+			}
+			r.last, r.kind, r.command = at, kind, name
+			if len(t.Elements) == 0 && kind != command.Deletion && kind != command.Pop || t.Multi() {
+				r.whole = at
+			}
+		}
+		if t.Multi() {
+			r.read = at
+			g.severalKeys = append(g.severalKeys, multiKey{n, touch.Written})
+		}
+		if i == 0 && t.Kind != command.Removal {
+			for _, e := range t.Elements {
+				g.elements[h.element(k, e)] = at
+			}
+		}
+	}
+	if t.Multi() {
+		g.several = append(g.several, multi{at, uint32(len(g.severalKeys))})
+	}
+}
+
+func (g *generation) span() (first, last int64) { return g.first, g.to }
+
+func (g *generation) seq(at uint32) int64 {
+	if at == 0 {
+		return 0
+	}
+	return g.base + int64(at)
+}
+
+func (g *generation) touched(r *record) touched {
+	return touched{last: g.seq(r.last), kind: r.kind, other: g.seq(r.other), whole: g.seq(r.whole), read: g.seq(r.read), command: r.command}
+}
+
+// number finds the record of k.
+func (g *generation) number(k key) (n int32, ok bool) {
+	for h := k.hash; ; h++ {
+		i, ok := g.index[h]
+		if !ok {
+			return 0, false
+		}
+		if r := &g.records[i]; r.db == k.db && bytes.Equal(g.name(r), k.name) {
+			return i, true
+		}
+	}
+}
+
+func (g *generation) find(k key) (touched, error) {
+	n, ok := g.number(k)
+	if !ok {
+		return touched{}, nil
+	}
+	return g.touched(&g.records[n]), nil
+}
+
+func (g *generation) element(hash uint64) (int64, error) { return g.seq(g.elements[hash]), nil }
+
+func (g *generation) multis(visit func(int64, []command.KeyTouch)) error {
+	var keys []command.KeyTouch
+	from := uint32(0)
+	for _, m := range g.several {
+		keys = keys[:0]
+		for _, k := range g.severalKeys[from:m.keysEnd] {
+			r := &g.records[k.record]
+			keys = append(keys, command.KeyTouch{DB: r.db, Name: g.name(r), Written: k.written})
+		}
+		from = m.keysEnd
+		visit(g.seq(m.seq), keys)
+	}
+	return nil
+}
+
+func (g *generation) each(visit func(int32, []byte, touched)) error {
+	for i := range g.records {
+		r := &g.records[i]
+		visit(r.db, g.name(r), g.touched(r))
+	}
+	return nil
+}
+
+func (g *generation) memory() int64 {
+	return int64(len(g.records)*recordBytes + len(g.names) + len(g.elements)*elementBytes + len(g.several)*multiBytes + len(g.severalKeys)*multiKeyBytes)
+}
+
+func (g *generation) disk() int64 { return 0 }
+func (g *generation) drop() error { return nil }
+
+// keyOf is the key that keyText stands for.
+func keyOf(text string) (db int32, name []byte) {
+	return int32(binary.BigEndian.Uint32([]byte(text[:4]))), []byte(text[4:])
+}
+
+// keyText is a key for maps: database, then name.
+func keyText(db int32, name []byte) string {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(name)), uint32(db))
+	return string(append(b, name...))
+}
