@@ -36,3 +36,13 @@ func TestConsoleLoadsNothingElse(t *testing.T) {
 		}
 	}
 }
+
+func TestConsoleHasWordsForEveryRule(t *testing.T) {
+	_, rest, _ := strings.Cut(string(consolePage), "const byRule = {")
+	words, _, _ := strings.Cut(rest, "}")
+	for _, rule := range []Rule{RuleD, RuleR, RuleH, RuleNoEffect, RuleSwap} {
+		if !regexp.MustCompile(`\b` + string(rule) + `"?: "`).MatchString(words) {
+			t.Errorf("no words for rule %s in {%s}", rule, words)
+		}
+	}
+}

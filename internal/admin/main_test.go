@@ -82,13 +82,13 @@ func twoWay() *fakeWorker {
 	return &fakeWorker{
 		status: Status{
 			Link: "orders", Home: "a",
-			Sites: map[string]Site{"a": {"CONNECTED"}, "b": {"DISCONNECTED"}},
+			Sites: map[string]Site{"a": {State: "CONNECTED", Conflicts: 3, Repaired: 2, Dirty: 1}, "b": {State: "DISCONNECTED", Conflicts: 1}},
 			Directions: []Direction{
 				{
 					Name: "a-to-b", Phase: PhaseSynchronizing,
 					Source: SourceStatus{Name: "source-a", State: StateRunning, Position: replid + ":104857600", Seq: 9007199254740993, Epoch: 2, BehindSeconds: 0.002},
 					Sink: SinkStatus{
-						Name: "sink-b", State: StateFailed, Trace: "WRONGTYPE <key> \"k&1\"\nat offset 41", Seq: 40, Offset: 41, LagEvents: 1204, LagSeconds: 12.5,
+						Name: "sink-b", State: StateFailed, Trace: "WRONGTYPE <key> \"k&1\"\nat offset 41", Seq: 40, Offset: 41, LagEvents: 1204, LagSeconds: 12.5, LeftOut: 7,
 					},
 				},
 				{
@@ -96,6 +96,11 @@ func twoWay() *fakeWorker {
 					Source: SourceStatus{Name: "source-b", State: StateUnassigned},
 					Sink:   SinkStatus{Name: "sink-a", State: StateStopped, LagEvents: -1, LagSeconds: -1},
 				},
+			},
+			Conflicts: []Conflict{
+				{At: "2026-03-01T23:59:59.007Z", Site: "b", Rule: RuleD, DB: 0, Key: Key("cart:<1>"), Peer: "DEL (seq 12)", Own: "RPUSH (seq 9)", Won: "what b wrote stays"},
+				{At: "2026-03-02T00:00:00.120Z", Site: "a", Rule: RuleH, DB: 3, Key: Key("text\xff"), Peer: "SET (seq 14)", Own: "SET (seq 20)", Won: "the value at a (home), at both sites"},
+				{At: "2026-03-02T00:00:01.000Z", Site: "a", Rule: RuleSwap, DB: 0, Peer: "FLUSHALL (seq 15)", Own: "SWAPDB (seq 21)"},
 			},
 		},
 		validity: Validation{Items: []ValidationItem{

@@ -40,6 +40,9 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	if st.Directions == nil {
 		st.Directions = []Direction{}
 	}
+	if st.Conflicts == nil {
+		st.Conflicts = []Conflict{}
+	}
 	s.writeJSON(w, http.StatusOK, st)
 }
 

@@ -31,7 +31,7 @@ func TestRequests(t *testing.T) {
 		{name: "reasons come one on a line", method: "GET", path: "/readyz", worker: func(f *fakeWorker) { f.ready = []string{"waiting for Kafka:\nno broker", "draining"} }, wantCode: 503, wantBody: "=waiting for Kafka:; no broker\ndraining\n"},
 		{name: "readiness comes as JSON when asked", method: "GET", path: "/readyz", headers: []string{"Accept", "text/plain;q=0.5, Application/JSON"}, worker: func(f *fakeWorker) { f.ready = []string{"starting"} }, wantCode: 503, wantBody: "={\n  \"ready\": false,\n  \"reasons\": [\n    \"starting\"\n  ]\n}\n"},
 
-		{name: "a worker with nothing to show has empty lists, not null", method: "GET", path: "/status", worker: func(f *fakeWorker) { f.status = Status{} }, wantCode: 200, wantBody: "={\n  \"link\": \"\",\n  \"home\": \"\",\n  \"sites\": {},\n  \"directions\": []\n}\n"},
+		{name: "a worker with nothing to show has empty lists, not null", method: "GET", path: "/status", worker: func(f *fakeWorker) { f.status = Status{} }, wantCode: 200, wantBody: "={\n  \"link\": \"\",\n  \"home\": \"\",\n  \"sites\": {},\n  \"directions\": [],\n  \"conflicts\": []\n}\n"},
 		{name: "a number that JSON does not have is an error, not half an answer", method: "GET", path: "/status", worker: func(f *fakeWorker) { f.status.Directions[0].Sink.LagSeconds = math.NaN() }, wantCode: 500, wantBody: "\"error_code\": 500"},
 		{name: "connectors are listed by name", method: "GET", path: "/connectors", wantCode: 200, wantBody: "=[\n  \"source-a\",\n  \"sink-b\",\n  \"source-b\",\n  \"sink-a\"\n]\n"},
 		{name: "a worker without directions has an empty list of connectors", method: "GET", path: "/connectors", worker: func(f *fakeWorker) { f.status = Status{} }, wantCode: 200, wantBody: "=[]\n"},

@@ -29,11 +29,15 @@ type Status struct {
 	Home       string          `json:"home"`
 	Sites      map[string]Site `json:"sites"`
 	Directions []Direction     `json:"directions"`
+	Conflicts  []Conflict      `json:"conflicts"` // the last hundred of both sites, oldest first
 }
 
 // Site is a Redis deployment of the link.
 type Site struct {
-	State string `json:"state"` // CONNECTED, DISCONNECTED, or UNKNOWN where no source runs
+	State     string `json:"state"`     // CONNECTED, DISCONNECTED, or UNKNOWN where no source runs
+	Conflicts int64  `json:"conflicts"` // decided there since the worker was started
+	Repaired  int64  `json:"repaired"`  // keys in conflict whose value was published since
+	Dirty     int    `json:"dirty"`     // keys in conflict whose value is still to be published
 }
 
 // Direction is one half of the link.
@@ -65,6 +69,7 @@ type SinkStatus struct {
 	Offset     int64   `json:"offset"`      // Kafka offset of the same
 	LagEvents  int64   `json:"lag_events"`  // offsets between it and the topic's end; -1: unknown
 	LagSeconds float64 `json:"lag_seconds"` // age of the last event applied while others wait; -1: unknown
+	LeftOut    int64   `json:"left_out"`    // removals and values left out since the worker was started
 }
 
 // connector is what Kafka Connect's interface knows of a source or a sink.
