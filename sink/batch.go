@@ -32,10 +32,18 @@ type batch struct {
 	ends    bool // SNAPSHOT_END of a sink that ends there
 	widest  int  // arguments of the widest command
 	small   bool // ends with every unit: a full target takes removals alone
+
+	// Of a two-way link.
+	first     int64 // the lowest seen of events that are no HEARTBEATs
+	seen      int64 // of the last event
+	decisions []decision
+	prints    *offsets.Prints // nil on a one-way link
+	wipe      *schema.Event   // FLUSHDB or FLUSHALL, to be done key by key
 }
 
 // item remembers which event a command comes from, to name it in errors.
 type item struct {
+	op          schema.Op // 0: the sink's own SELECT
 	seq, offset int64
 	db          int32
 	command     string
@@ -43,7 +51,7 @@ type item struct {
 }
 
 func (b *batch) reset() {
-	*b = batch{body: b.body[:0], items: b.items[:0], quiet: true}
+	*b = batch{body: b.body[:0], items: b.items[:0], decisions: b.decisions[:0], quiet: true}
 }
 
 func (b *batch) empty() bool { return b.events == 0 }
@@ -54,10 +62,13 @@ func (b *batch) full() bool {
 
 // cover moves the end of the batch behind e, whose commands are in the body.
 func (b *batch) cover(e *schema.Event, offset int64) {
-	b.seq, b.offset, b.next, b.tsMs = e.Seq, offset, offset+1, e.TsMs
+	b.seq, b.offset, b.next, b.tsMs, b.seen = e.Seq, offset, offset+1, e.TsMs, e.Seen
 	b.events++
 	b.inGroup = e.Transaction.Set && !e.Transaction.Last
 	if e.Op != schema.OpControl || e.Command != schema.Heartbeat {
+		if b.quiet || e.Seen < b.first {
+			b.first = e.Seen
+		}
 		b.quiet = false
 	}
 }
@@ -69,7 +80,7 @@ func (b *batch) mark(topicID string, generation int64) offsets.Mark {
 // command begins a command of n arguments, name included, in database db.
 func (b *batch) command(e *schema.Event, offset int64, db int32, name string, n int) {
 	b.selectDB(e, offset, db)
-	b.items = append(b.items, item{seq: e.Seq, offset: offset, db: db, command: name, key: e.Key})
+	b.items = append(b.items, item{op: e.Op, seq: e.Seq, offset: offset, db: db, command: name, key: e.Key})
 	b.widest = max(b.widest, n)
 	b.body = appendArray(b.body, n)
 	b.body = appendText(b.body, name)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"twinlog/internal/command"
 	"twinlog/internal/kafka"
 	"twinlog/offsets"
 	"twinlog/schema"
@@ -23,6 +24,8 @@ type builder struct {
 	seq       int64 // of the last event taken
 	event     schema.Event
 	batch     *batch
+	joined    *schema.Event // a value whose parts are not complete
+	print     offsets.Print
 }
 
 func (b *builder) run(ctx context.Context) error {
@@ -72,9 +75,12 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 		return err
 	}
 	if e.Origin != cfg.Target && !offsets.IsReserved(e.Key) { // never apply what was born here, or a key of ours
-		if err := b.translate.add(b.batch, e, r.Offset); err != nil {
+		if err := b.add(ctx, e, r.Offset); err != nil {
 			return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
 		}
+	}
+	if err := b.announce(e); err != nil {
+		return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
 	}
 	b.batch.cover(e, r.Offset)
 	b.seq = e.Seq
@@ -85,6 +91,78 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 	if b.batch.full() && !b.batch.inGroup || b.batch.ends {
 		return b.send(ctx)
 	}
+	return nil
+}
+
+// add appends the commands of an event. The parts of a value are joined first;
+// they are one group.
+func (b *builder) add(ctx context.Context, e *schema.Event, offset int64) error {
+	if e.Op == schema.OpValue && e.Part.Set {
+		if e = b.join(e); e == nil {
+			return nil
+		}
+	}
+	if b.batch.prints != nil && e.Op == schema.OpTruncate && e.Command != "SWAPDB" {
+		return b.wipe(ctx, e)
+	}
+	return b.translate.decidable(b.batch, e, offset)
+}
+
+// join gathers the parts of a value and returns the whole with the last one.
+func (b *builder) join(part *schema.Event) *schema.Event {
+	value := part.Value.Clone()
+	if part.Part.Index == 0 || b.joined == nil {
+		whole := *part
+		whole.Value, whole.Key = value, append([]byte(nil), part.Key...)
+		b.joined = &whole
+	} else {
+		b.joined.Value.Append(&value)
+		b.joined.Seq, b.joined.ExpireAt = part.Seq, part.ExpireAt
+	}
+	if !part.Part.Last {
+		return nil
+	}
+	whole := b.joined
+	b.joined = nil
+	whole.Part = schema.OptPart{}
+	return whole
+}
+
+// wipe makes FLUSHDB and FLUSHALL a batch of its own, behind what came before
+// and before what follows.
+func (b *builder) wipe(ctx context.Context, e *schema.Event) error {
+	if !b.batch.empty() {
+		if err := b.send(ctx); err != nil {
+			return err
+		}
+		if err := b.open(ctx); err != nil {
+			return err
+		}
+	}
+	b.batch.wipe = &schema.Event{Op: e.Op, DB: e.DB, Command: e.Command, Seq: e.Seq, Seen: e.Seen}
+	if err := b.send(ctx); err != nil {
+		return err
+	}
+	return b.open(ctx)
+}
+
+// announce notes what the target's source must know of e when it passes the
+// mark: at home what e touches, else only what it has seen.
+func (b *builder) announce(e *schema.Event) error {
+	cfg := &b.sink.cfg
+	if b.batch.prints == nil {
+		return nil
+	}
+	if err := offsets.PrintOf(&b.print, e); err != nil {
+		return err
+	}
+	if !cfg.Ledger.Home() {
+		if b.print.Touch.Kind == command.Swap {
+			cfg.Ledger.Swapping(&b.print)
+		}
+		b.print.Touch = command.Touch{}
+	}
+	b.batch.prints.Add(&b.print)
 	return nil
 }
 
@@ -115,6 +193,9 @@ func (b *builder) open(ctx context.Context) error {
 	case b.batch = <-b.free:
 		b.batch.reset()
 		b.batch.small = b.sink.full.Load()
+		if b.sink.cfg.Ledger != nil {
+			b.batch.prints = &offsets.Prints{}
+		}
 		return nil
 	}
 }
@@ -149,7 +230,7 @@ func (b *builder) endSnapshot(ctx context.Context, e *schema.Event, offset int64
 				return err
 			}
 		}
-		if err := b.removeInterrupted(ctx, n[0], n[2], n[1], e.Seq, offset); err != nil {
+		if err := b.removeInterrupted(ctx, n, e, offset); err != nil {
 			return fmt.Errorf("removing what interrupted snapshots left at %s: %w", b.sink.cfg.Target, err)
 		}
 	}

@@ -32,6 +32,16 @@ type DataError struct {
 	Command, Key  string
 	Reply         string // of the first one
 	Count         int    // how many commands of the batch failed
+
+	Fatal     bool      // the direction stops: a one-way link, or no conflict of a key
+	failed    []failure // on a two-way link
+	markMoved bool      // since
+}
+
+// failure is one command that had no effect.
+type failure struct {
+	item
+	reply string
 }
 
 func (e *DataError) Error() string {

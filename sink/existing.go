@@ -23,18 +23,12 @@ func (e *NotEmptyError) Error() string {
 // looks when the target's own source has attached already: what is born there
 // later is in its topic.
 func (t *target) requireEmpty(ctx context.Context) error {
-	reply, err := t.do(ctx, "INFO", "keyspace")
+	databases, err := t.databases(ctx)
 	if err != nil {
 		return err
 	}
-	var databases []string // the reply's memory is used again by the next one
-	for line := range strings.SplitSeq(string(reply.Str), "\n") {
-		if name, _, ok := strings.Cut(line, ":"); ok && strings.HasPrefix(name, "db") {
-			databases = append(databases, name)
-		}
-	}
 	for _, name := range databases {
-		if err := t.simple(ctx, "SELECT", strings.TrimPrefix(name, "db")); err != nil {
+		if err := t.simple(ctx, "SELECT", name); err != nil {
 			return err
 		}
 		key, found, err := t.anyKey(ctx)
@@ -42,10 +36,25 @@ func (t *target) requireEmpty(ctx context.Context) error {
 			return err
 		}
 		if found {
-			return &NotEmptyError{Target: t.cfg.Target, DB: name, Key: shown(key)}
+			return &NotEmptyError{Target: t.cfg.Target, DB: "db" + name, Key: shown(key)}
 		}
 	}
 	return t.simple(ctx, "SELECT", "0")
+}
+
+// databases returns the numbers of the databases that hold a key.
+func (t *target) databases(ctx context.Context) ([]string, error) {
+	reply, err := t.do(ctx, "INFO", "keyspace")
+	if err != nil {
+		return nil, err
+	}
+	var numbers []string // the reply's memory is used again by the next one
+	for line := range strings.SplitSeq(string(reply.Str), "\n") {
+		if name, _, ok := strings.Cut(line, ":"); ok && strings.HasPrefix(name, "db") {
+			numbers = append(numbers, strings.TrimPrefix(name, "db"))
+		}
+	}
+	return numbers, nil
 }
 
 // anyKey finds a key of the selected database that is not reserved.

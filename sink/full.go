@@ -29,11 +29,15 @@ const scriptArgs = 4000
 
 // removeScript does what MULTI, mark, commands, EXEC does. Errors of the
 // commands are collected, as EXEC collects them: the script must not end
-// between the mark and what it stands for.
+// between the mark and what it stands for. An error of one word would be
+// taken for the text of an ERR.
 const removeScript = `#!lua flags=allow-oom
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return redis.error_reply('MARKMOVED') end
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return redis.error_reply('MARKMOVED by someone') end
+if ARGV[3] ~= '' and string.match(redis.call('INFO', 'replication'), 'master_repl_offset:(%d+)') ~= ARGV[3] then
+  return redis.error_reply('TOUCHED since its fence')
+end
 redis.call('SET', KEYS[1], ARGV[2])
-local replies, i = {}, 3
+local replies, i = {}, 4
 while i <= #ARGV do
   local n = tonumber(ARGV[i])
   local reply = redis.pcall(unpack(ARGV, i + 1, i + n))
@@ -57,15 +61,23 @@ func (b *batch) onlyRemoves() bool {
 			return false
 		}
 	}
-	return len(b.items) > 0 && b.widest <= scriptArgs
+	return len(b.items)+len(b.decisions) > 0 && b.widest <= scriptArgs // all may be left out
 }
 
-// applyFull applies a batch that only removes to a target that is full.
+// applyFull applies a batch that only removes to a target that is full. A
+// batch with decisions wants to know whether something was written since its
+// fence. A script does not care for what is watched, and inside MULTI a full
+// server refuses it, so it compares the replication offset: that moves with
+// every write, of which a full server takes few.
 func (t *target) applyFull(ctx context.Context, b *batch, mark offsets.Mark) error {
 	text := mark.String()
 	args, n := scriptCommands(b.body)
-	t.out = appendArray(t.out[:0], 6+n)
-	for _, word := range []string{"EVAL", removeScript, "1", t.markKey, t.expect, text} {
+	fence := ""
+	if len(b.decisions) > 0 {
+		fence = strconv.FormatInt(t.replOffset, 10)
+	}
+	t.out = appendArray(t.out[:0], 7+n)
+	for _, word := range []string{"EVAL", removeScript, "1", t.markKey, t.expect, text, fence} {
 		t.out = appendText(t.out, word)
 	}
 	t.conn.Raw(t.out)
@@ -91,19 +103,16 @@ func (t *target) applyFull(ctx context.Context, b *batch, mark offsets.Mark) err
 	switch {
 	case errors.As(evalErr, &server) && server.Code == "MARKMOVED":
 		return errMarkMoved
+	case errors.As(evalErr, &server) && server.Code == "TOUCHED":
+		return errTouched
 	case evalErr != nil:
 		return t.refused("EVAL", evalErr)
-	case data != nil:
-		return data
 	}
-	if t.expect = string(reply.Str); t.expect != text {
-		return errMarkMoved
-	}
-	return nil
+	return t.took(string(reply.Str), text, data)
 }
 
 // removalErrors finds the commands that the script could not do.
-func (t *target) removalErrors(b *batch, reply *redis.Reply) error {
+func (t *target) removalErrors(b *batch, reply *redis.Reply) *DataError {
 	exec := redis.Reply{Kind: '*', Elems: make([]redis.Reply, 1+len(reply.Elems))} // as EXEC's, whose first is the mark's
 	for i, e := range reply.Elems {
 		if len(e.Str) > 0 {

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,9 +11,30 @@ import (
 // Metrics counts what a sink does. One Metrics serves one sink, whatever the
 // number of its restarts.
 type Metrics struct {
-	events, commands, batches, restarts, errors, snapshotRemoved prometheus.Counter
-	batchSeconds                                                 prometheus.Histogram
+	events, commands, batches, restarts, errors, snapshotRemoved, noEffect, retries prometheus.Counter
+	batchSeconds                                                                    prometheus.Histogram
+	leftOut                                                                         map[leftOutKind]*tally
 }
+
+// leftOutKind is what was left out because the target has written since what
+// the event had not seen.
+type leftOutKind string
+
+const (
+	leftOutDeletion leftOutKind = "deletion" // a whole key
+	leftOutElement  leftOutKind = "element"  // HDEL, SREM, ZREM, LREM, XDEL: each element
+	leftOutPop      leftOutKind = "pop"      // pops, trims, removals by range
+	leftOutFlush    leftOutKind = "flush"    // a key that FLUSHDB or FLUSHALL would have removed
+	leftOutValue    leftOutKind = "value"    // a whole value (rule R)
+)
+
+var leftOutKinds = []leftOutKind{leftOutDeletion, leftOutElement, leftOutPop, leftOutFlush, leftOutValue}
+
+// tally is a counter that the status reads too.
+type tally struct{ n atomic.Int64 }
+
+func (t *tally) add(n int)     { t.n.Add(int64(n)) }
+func (t *tally) read() float64 { return float64(t.n.Load()) }
 
 // NewMetrics registers a sink's metrics with the labels link, direction and
 // site.
@@ -22,18 +44,39 @@ func NewMetrics(reg prometheus.Registerer, link, direction, site string) *Metric
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "twinlog_sink_" + name, Help: help})
 	}
-	return &Metrics{
+	m := &Metrics{
 		events:          counter("events_total", "Events applied."),
 		commands:        counter("commands_total", "Commands sent for them, marks not counted."),
 		batches:         counter("batches_total", "EXECs that took effect."),
 		restarts:        counter("restarts_total", "Times applying was interrupted and went on from the mark."),
 		errors:          counter("errors_total", "Batches with a command that had no effect."),
 		snapshotRemoved: counter("snapshot_removed_total", "Keys removed because only an interrupted snapshot had them."),
+		noEffect:        counter("no_effect_total", "Commands that had no effect because of what the target wrote itself: a conflict, not an error."),
+		retries:         counter("fence_retries_total", "Times a removal was decided again because its key was written meanwhile."),
+		leftOut:         map[leftOutKind]*tally{},
 		batchSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "twinlog_sink_batch_seconds", Help: "From sending a batch until all its replies were read.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
 		}),
 	}
+	for _, kind := range leftOutKinds {
+		t := &tally{}
+		m.leftOut[kind] = t
+		f.NewCounterFunc(prometheus.CounterOpts{
+			Name: "twinlog_sink_left_out_total", Help: "Removals and values left out: the target had written since what they had not seen.",
+			ConstLabels: prometheus.Labels{"kind": string(kind)},
+		}, t.read)
+	}
+	return m
+}
+
+// LeftOut is how much was left out since the worker was started.
+func (s *Sink) LeftOut() int64 {
+	var n int64
+	for _, t := range s.cfg.Metrics.leftOut {
+		n += t.n.Load()
+	}
+	return n
 }
 
 func (m *Metrics) applied(b *batch, took time.Duration) {

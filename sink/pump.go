@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"twinlog/internal/command"
 	"twinlog/internal/kafka"
 	"twinlog/offsets"
 )
@@ -60,6 +61,12 @@ type applier struct {
 	mark    offsets.Mark // last one written or started from
 	written time.Time
 	mirror  *mirror
+
+	// Of a two-way link, see decide.go.
+	held    *offsets.Prints // of HEARTBEATs that no mark was written for
+	decided batch
+	touch   command.Touch
+	verdict offsets.Verdict
 }
 
 func (a *applier) run(ctx context.Context) error {
@@ -83,14 +90,21 @@ func (a *applier) run(ctx context.Context) error {
 
 func (a *applier) apply(ctx context.Context, b *batch) error {
 	s := a.sink
+	if b.wipe != nil {
+		if err := a.wipe(ctx, b); err != nil {
+			return a.trouble(ctx, err)
+		}
+		return nil
+	}
 	mark := b.mark(s.cfg.TopicID, a.mark.Generation)
-	if b.empty() { // only control records of Kafka
+	switch {
+	case b.empty(): // only control records of Kafka
 		mark = a.mark
-	} else if !b.quiet || time.Since(a.written) >= heartbeatWrite {
+	case !b.quiet || time.Since(a.written) >= heartbeatWrite:
 		started := time.Now()
 		// A batch under way is finished even while stopping: half a second
 		// now is cheaper than reading it all again.
-		if err := a.send(context.WithoutCancel(ctx), b, mark); err != nil {
+		if err := a.settle(a.send(ctx, b, mark), b); err != nil {
 			return a.trouble(ctx, err)
 		}
 		a.mark, a.written = mark, time.Now()
@@ -98,6 +112,11 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 		s.cuts.forget()
 		s.cfg.Metrics.applied(b, time.Since(started))
 		s.hook("applied")
+	case s.cfg.Ledger != nil:
+		a.hold(b.prints)
+		if err := s.cfg.Ledger.Heard(b.seen); err != nil {
+			return err
+		}
 	}
 	s.update(func(st *Status) {
 		st.Mark.TopicID, st.NextOffset = s.cfg.TopicID, b.next
@@ -110,8 +129,89 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// send applies b, by a script if it only removes and the target is full.
+// send applies b: on a two-way link it tells the ledger first, and decides
+// what is to be decided.
 func (a *applier) send(ctx context.Context, b *batch, mark offsets.Mark) error {
+	ledger := a.sink.cfg.Ledger
+	if ledger == nil {
+		return a.sendOnce(context.WithoutCancel(ctx), b, mark)
+	}
+	if a.held != nil {
+		ledger.Applying(a.held)
+		a.held = nil
+	}
+	ledger.Applying(b.prints)
+	if !b.quiet {
+		if err := a.recall(ctx, b.first); err != nil {
+			return err
+		}
+	}
+	if len(b.decisions) == 0 {
+		return a.sendOnce(context.WithoutCancel(ctx), b, mark)
+	}
+	return a.sendDecided(ctx, b, mark)
+}
+
+// recall has the ledger know own changes behind seen again, if the peer's seen
+// fell back.
+func (a *applier) recall(ctx context.Context, seen int64) error {
+	for seen < a.sink.cfg.Ledger.Floor() {
+		a.sink.cfg.Log.Info("recalling what the peer has not seen", "site", a.sink.cfg.Target, "from", seen)
+		if err := a.sink.cfg.Own.Recall(ctx, seen); err != nil {
+			return &waitError{text: fmt.Sprintf("recalling what was written at site %s behind seq %d: %s", a.sink.cfg.Target, seen, err)}
+		}
+	}
+	return nil
+}
+
+// hold keeps the prints of HEARTBEATs until the next mark, which passes them
+// too.
+func (a *applier) hold(quiet *offsets.Prints) {
+	if a.held == nil || a.held.Len() > mostHeld {
+		a.held = quiet
+		return
+	}
+	a.held.Join(quiet)
+}
+
+// mostHeld is how many prints are held: hours of HEARTBEATs. The source reads
+// from the topic what is not held.
+const mostHeld = 10_000
+
+// settle takes commands that had no effect for conflicts, on a two-way link:
+// the key differs, and home's value settles it.
+func (a *applier) settle(err error, b *batch) error {
+	var data *DataError
+	if !errors.As(err, &data) || data.Fatal {
+		return err
+	}
+	ledger := a.sink.cfg.Ledger
+	won := "the value at home follows"
+	if ledger.Home() {
+		won = "the value at " + a.sink.cfg.Target + " (home), at both sites"
+	}
+	var p offsets.Print
+	for _, f := range data.failed {
+		if b.prints.Find(f.seq, &p) {
+			ledger.Taint(&p.Touch, f.seq)
+		}
+		ledger.Conflicts().NoEffect(f.db, f.key, f.command, f.seq, f.reply, won)
+		a.sink.cfg.Metrics.noEffect.Inc()
+		a.sink.cfg.Log.Warn("a command had no effect: the key differs between the sites, and home's value settles it",
+			"site", a.sink.cfg.Target, "command", f.command, "db", f.db, "key", shown(f.key), "seq", f.seq, "offset", f.offset, "reply", f.reply)
+	}
+	if data.markMoved {
+		return errMarkMoved
+	}
+	return nil
+}
+
+// sendOnce applies b, by a script if it only removes and the target is full.
+func (a *applier) sendOnce(ctx context.Context, b *batch, mark offsets.Mark) error {
+	byScript := a.target.v7 && b.onlyRemoves()
+	if byScript && a.sink.full.Load() {
+		return a.target.applyFull(ctx, b, mark)
+	}
 	err := a.target.apply(ctx, b, mark)
 	if !isFull(err) {
 		if err == nil && !b.onlyRemoves() {
@@ -120,7 +220,7 @@ func (a *applier) send(ctx context.Context, b *batch, mark offsets.Mark) error {
 		return err
 	}
 	a.sink.full.Store(true) // what is built from here on is small
-	if !a.target.v7 || !b.onlyRemoves() {
+	if !byScript {
 		return err
 	}
 	return a.target.applyFull(ctx, b, mark)

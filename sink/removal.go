@@ -21,7 +21,9 @@ type keyHash [2]uint64
 // Memory is bounded without a spill: the topic is read once more for each
 // slice of the key space that fits (G6). Removing is idempotent, so a crash
 // in between only means doing it again.
-func (b *builder) removeInterrupted(ctx context.Context, keys, from, begin, end, endOffset int64) error {
+func (b *builder) removeInterrupted(ctx context.Context, n [3]int64, end *schema.Event, endOffset int64) error {
+	keys, begin, from := n[0], n[1], n[2]
+	endSeq, endSeen := end.Seq, end.Seen // the event's memory is used again
 	seeds := [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	hash := func(e *schema.Event) keyHash {
 		var h keyHash
@@ -61,7 +63,7 @@ func (b *builder) removeInterrupted(ctx context.Context, keys, from, begin, end,
 				return nil
 			}
 			kept[h] = struct{}{} // once is enough
-			return b.removeKey(ctx, e, end-1, endOffset-1)
+			return b.removeKey(ctx, &schema.Event{Op: schema.OpDelete, DB: e.DB, Key: append([]byte(nil), e.Key...), Seq: endSeq - 1, Seen: endSeen, TsMs: e.TsMs}, endOffset-1)
 		})
 		if err != nil {
 			return err
@@ -74,16 +76,17 @@ func (b *builder) removeInterrupted(ctx context.Context, keys, from, begin, end,
 }
 
 // removeKey adds one removal; the mark stays behind the event before SNAPSHOT_END.
-func (b *builder) removeKey(ctx context.Context, e *schema.Event, seq, offset int64) error {
-	if offsets.IsReserved(e.Key) {
+func (b *builder) removeKey(ctx context.Context, gone *schema.Event, offset int64) error {
+	if offsets.IsReserved(gone.Key) {
 		return nil
 	}
 	if err := b.open(ctx); err != nil {
 		return err
 	}
-	gone := schema.Event{DB: e.DB, Key: append([]byte(nil), e.Key...), Seq: seq, TsMs: e.TsMs}
-	b.translate.remove(b.batch, &gone, offset, gone.Key)
-	b.batch.cover(&gone, offset)
+	if err := b.translate.decidable(b.batch, gone, offset); err != nil {
+		return err
+	}
+	b.batch.cover(gone, offset)
 	b.sink.cfg.Metrics.snapshotRemoved.Inc()
 	if b.batch.full() {
 		return b.send(ctx)

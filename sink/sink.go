@@ -41,10 +41,11 @@ type Config struct {
 	Clients prometheus.Registerer // metrics of the Kafka clients; nil: none
 	Decoder *schema.Decoder
 
-	// LastMark returns the last mark that the target's own source has read,
-	// once it has read up to a replication offset of a history. Nil where no
-	// source runs.
-	LastMark func(ctx context.Context, replid string, replOffset int64) (offsets.Mark, error)
+	// Own is the target's own source; nil where none runs.
+	Own OwnSource
+	// Ledger holds what was born at the target and the origin has not seen;
+	// nil on a one-way link.
+	Ledger *offsets.Ledger
 
 	Intercept    bool // refuse a target that is not empty before anything was applied
 	ExpiryGrace  time.Duration
@@ -55,6 +56,18 @@ type Config struct {
 	Log     *slog.Logger
 	Metrics *Metrics
 	Hook    func(point string) // failpoints of crash tests; nil in production
+}
+
+// OwnSource is what a sink asks the source of its own site.
+type OwnSource interface {
+	// LastMark returns the last mark that the source has read, once it has
+	// read up to a replication offset of a history.
+	LastMark(ctx context.Context, replid string, replOffset int64) (offsets.Mark, error)
+	// AwaitRead waits until the source has read, and told the ledger, what
+	// comes up to a replication offset of a history.
+	AwaitRead(ctx context.Context, replid string, replOffset int64) error
+	// Recall puts changes behind seq seen back into the ledger.
+	Recall(ctx context.Context, seen int64) error
 }
 
 // ErrSnapshotDone ends a sink with SnapshotOnly.
@@ -137,6 +150,9 @@ func (s *Sink) session(ctx context.Context) error {
 	}
 	s.cfg.Log.Info("applying", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", start.Seq, "offset", start.Offset)
 	s.setWaiting("")
+	if s.cfg.Ledger != nil {
+		s.cfg.Ledger.StartAt(start.Seq)
+	}
 	if !s.cfg.Intercept || start.Seq > 0 { // else from the first mark on
 		s.update(func(st *Status) { st.Applying = true })
 	}

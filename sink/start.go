@@ -66,12 +66,12 @@ func (s *Sink) newerMark(ctx context.Context, t *target, mark offsets.Mark, foun
 	if s.last.runID == t.runID && s.last.replid == t.replid && s.last.mark.After(mark) {
 		return s.last.mark, true
 	}
-	if !found || s.cfg.LastMark == nil {
+	if !found || s.cfg.Own == nil {
 		return mark, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	read, err := s.cfg.LastMark(ctx, t.replid, t.replOffset)
+	read, err := s.cfg.Own.LastMark(ctx, t.replid, t.replOffset)
 	if err != nil {
 		s.cfg.Log.Warn("the target's source cannot say what was applied last: going by the mark", "site", s.cfg.Target, "error", err)
 		return mark, false
@@ -82,14 +82,14 @@ func (s *Sink) newerMark(ctx context.Context, t *target, mark offsets.Mark, foun
 // lostMark finds the place when the mark is missing: never written, or gone
 // by FLUSHALL, eviction, or with all of the target's data.
 func (s *Sink) lostMark(ctx context.Context, t *target) (offsets.Mark, error) {
-	if s.cfg.LastMark != nil {
+	if s.cfg.Own != nil {
 		s.setWaiting("the mark is missing at " + s.cfg.Target + ": waiting for its source to say what was applied")
 		if err := t.fence(ctx); err != nil {
 			return offsets.Mark{}, err
 		}
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		mark, err := s.cfg.LastMark(ctx, t.replid, t.replOffset)
+		mark, err := s.cfg.Own.LastMark(ctx, t.replid, t.replOffset)
 		if err != nil {
 			return mark, &waitError{text: err.Error()}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"twinlog/internal/redis"
 	"twinlog/offsets"
+	"twinlog/schema"
 )
 
 // target is one connection to the Redis that is written. Between batches the
@@ -57,6 +58,10 @@ func (t *target) fence(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("target %s: %w", t.cfg.Target, err)
 	}
+	return t.noteFence(info)
+}
+
+func (t *target) noteFence(info map[string]string) (err error) {
 	t.replid = info["master_replid"]
 	if t.replOffset, err = strconv.ParseInt(info["master_repl_offset"], 10, 64); err != nil {
 		return fmt.Errorf("target %s: INFO has no master_repl_offset: %w", t.cfg.Target, err)
@@ -186,13 +191,23 @@ func (t *target) judge(ctx context.Context, b *batch, queued int, text string) e
 		return refusal
 	case execErr != nil:
 		return t.refused("EXEC", execErr)
+	case missing && len(b.decisions) > 0 && string(reply.Str) == t.expect:
+		return errTouched
 	case missing:
 		return errMarkMoved
-	case data != nil:
-		return data
 	}
-	t.expect = string(reply.Str)
-	if t.expect != text {
+	return t.took(string(reply.Str), text, data)
+}
+
+// took is what came of a block that has taken effect: the mark is there, and
+// data says which commands failed, nil for none.
+func (t *target) took(mark, want string, data *DataError) error {
+	t.expect = mark
+	switch {
+	case data != nil:
+		data.markMoved = mark != want
+		return data
+	case mark != want:
 		return errMarkMoved
 	}
 	return nil
@@ -216,7 +231,7 @@ func (b *batch) item(i int) *item {
 
 // dataErrors finds what EXEC did not do. It cannot be undone: the rest of the
 // block has taken effect.
-func (t *target) dataErrors(b *batch, exec *redis.Reply) error {
+func (t *target) dataErrors(b *batch, exec *redis.Reply) *DataError {
 	var first *DataError
 	for i := range exec.Elems {
 		err := exec.Elems[i].Err()
@@ -230,11 +245,30 @@ func (t *target) dataErrors(b *batch, exec *redis.Reply) error {
 			}
 		}
 		first.Count++
-	}
-	if first == nil {
-		return nil
+		it := b.item(i - 1)
+		if it == nil || b.prints == nil || !it.mayFail(err) {
+			first.Fatal = true
+			continue
+		}
+		first.failed = append(first.failed, failure{*it, err.Error()})
 	}
 	return first
 }
+
+// mayFail tells whether an error of the command is a conflict, on a two-way
+// link: the key differs. Anything else about a site is not settled by a value.
+func (it *item) mayFail(err error) bool {
+	switch it.op {
+	case schema.OpWrite, schema.OpDelete:
+		return true
+	case schema.OpFunction:
+		return strings.Contains(err.Error(), "Library not found") // deleted at both sites
+	case schema.OpValue, schema.OpTruncate, schema.OpMessage, schema.OpControl:
+	}
+	return false
+}
+
+// errTouched tells that a watched key was written before EXEC.
+var errTouched = errors.New("a key of the batch was written meanwhile")
 
 var errMarkMoved = errors.New("the mark at the target is not what this sink wrote (flushed, evicted, or an older state came back)")

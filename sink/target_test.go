@@ -192,6 +192,13 @@ func TestTargetMustHoldNothingOfItsOwn(t *testing.T) {
 	}
 }
 
+// ownAt is a target's own source that has read everything.
+type ownAt struct{ mark offsets.Mark }
+
+func (o ownAt) LastMark(context.Context, string, int64) (offsets.Mark, error) { return o.mark, nil }
+func (o ownAt) AwaitRead(context.Context, string, int64) error                { return nil }
+func (o ownAt) Recall(context.Context, int64) error                           { return nil }
+
 func TestWhereASinkStarts(t *testing.T) {
 	const key = "__twinlog:l:a-to-b:0"
 	own := offsets.Mark{TopicID: strings.Repeat("0", 32), Seq: 8, Offset: 9}
@@ -207,15 +214,15 @@ func TestWhereASinkStarts(t *testing.T) {
 		{"from its mark", map[string]string{key: own.String()}, nil, own, nil},
 		{"from its mark, whatever else is there", map[string]string{key: own.String(), "k": "v"}, func(s *Sink) { s.cfg.Intercept = true }, own, nil},
 		{"from what the target's own source saw", nil, func(s *Sink) {
-			s.cfg.LastMark = func(context.Context, string, int64) (offsets.Mark, error) { return own, nil }
+			s.cfg.Own = ownAt{own}
 		}, own, nil},
 		{"from the beginning", nil, func(s *Sink) {
 			s.cfg.Intercept = true
-			s.cfg.LastMark = func(context.Context, string, int64) (offsets.Mark, error) { return offsets.Mark{}, nil }
+			s.cfg.Own = ownAt{}
 		}, offsets.Mark{TopicID: strings.Repeat("0", 32), Offset: -1}, nil},
 		{"not over other data", map[string]string{"k": "v"}, func(s *Sink) {
 			s.cfg.Intercept = true
-			s.cfg.LastMark = func(context.Context, string, int64) (offsets.Mark, error) { return offsets.Mark{}, nil }
+			s.cfg.Own = ownAt{}
 		}, offsets.Mark{}, []string{`db0 holds key "k"`, "existing: ignore"}},
 		{"not from another topic's mark", map[string]string{key: other.String()}, nil, offsets.Mark{}, []string{other.TopicID, "created anew", "__twinlog:l:*"}},
 		{"not from what is no mark", map[string]string{key: "x"}, nil, offsets.Mark{}, []string{"target b, key " + key, `mark "x"`}},
@@ -253,7 +260,7 @@ func TestWhereASinkStarts(t *testing.T) {
 
 func TestABatchOnARealServerMovesTheMark(t *testing.T) {
 	server, s := testkit.StartRedis(t), testSink()
-	s.cfg.LastMark = func(context.Context, string, int64) (offsets.Mark, error) { return offsets.Mark{}, nil }
+	s.cfg.Own = ownAt{}
 	target := connected(t, s, server)
 	if _, err := s.start(t.Context(), target); err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"twinlog/internal/command"
 	"twinlog/internal/redis"
 	"twinlog/offsets"
 	"twinlog/schema"
@@ -23,6 +22,13 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 	if err := p.ready(ctx); err != nil { // the position is known
 		return err
 	}
+	defer s.restPeer(0)
+	if err := s.remember(ctx); err != nil {
+		return err
+	}
+	s.turner.Peer = func(first, last int64, visit func(*schema.Event) error) error {
+		return s.peerEvents(ctx, first, last, visit)
+	}
 	always := s.cfg.Snapshot == SnapshotAlways
 	for attempt := 0; ; attempt++ {
 		started := time.Now()
@@ -30,10 +36,10 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 		s.setConn(nil)
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // stopped: an orderly end
+			return nil
 		case err == nil, errors.Is(err, ErrSnapshotDone):
 			return err
-		case !replica.Retryable(err):
+		case !replica.Retryable(err) && !notNow(err):
 			return err
 		}
 		if time.Since(started) > 10*time.Second {
@@ -42,7 +48,7 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 		s.setWaiting("Redis at site " + s.cfg.Site + ": " + err.Error())
 		s.cfg.Log.Warn("replication link lost, connecting again", "site", s.cfg.Site, "error", err)
 		if retry.Wait(ctx, attempt) != nil {
-			return nil //nolint:nilerr // stopped while it waited: an orderly end
+			return nil
 		}
 	}
 }
@@ -92,6 +98,11 @@ func (s *Source) connect(ctx context.Context) (*replica.Conn, error) {
 // then the stream.
 func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 	before := s.lane.position()
+	if s.cfg.Ledger != nil && !before.IsZero() { // what the sink decided without the snapshot's values must not take effect behind them
+		if _, err := s.dropBarrier(ctx); err != nil {
+			return err
+		}
+	}
 	full, err := conn.Psync(ctx, "?", -1)
 	if err != nil {
 		return fmt.Errorf("asking site %s for a full synchronisation: %w", s.cfg.Site, err)
@@ -145,6 +156,9 @@ func (s *Source) attach(ctx context.Context) error {
 	return s.stream(ctx, conn, pos, nil)
 }
 
+// peerRest is how long the peer's topic stays open when nothing is read there.
+const peerRest = 5 * time.Second
+
 // place is where a source attaches: next is the first byte to read, and the
 // barrier is written somewhere behind it.
 type place struct {
@@ -190,11 +204,13 @@ func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Pos
 			return err
 		}
 	}
+	if s.values != nil {
+		s.values.forget()
+	}
 	s.lane.resume(pos)
 	s.setRead(pos)
 	s.setWaiting("")
 	s.cfg.Log.Info("following the replication stream", "site", s.cfg.Site, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
-	var events []schema.Event
 	for {
 		if err := s.lane.waitForRoom(ctx); err != nil {
 			return err
@@ -203,10 +219,11 @@ func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Pos
 		if err != nil {
 			return fmt.Errorf("reading the replication stream of site %s: %w", s.cfg.Site, err)
 		}
-		if events, err = s.publish(unit, &pos, events[:0]); err != nil {
+		if err := s.publish(unit, &pos); err != nil {
 			return err
 		}
 		s.setRead(pos)
+		s.restPeer(peerRest)
 		if unit.GetAck {
 			if err := s.acknowledge(true); err != nil {
 				return fmt.Errorf("acknowledging to site %s: %w", s.cfg.Site, err)
@@ -238,64 +255,30 @@ func (s *Source) passBarrier(r *stream.Reader, pos *offsets.Position, barrier []
 }
 
 // publish turns one unit into events and appends them; pos moves behind it.
-func (s *Source) publish(unit *stream.Unit, pos *offsets.Position, events []schema.Event) ([]schema.Event, error) {
-	verdict, err := s.filter.Judge(unit)
-	if err != nil {
-		return events, err
-	}
-	for _, c := range verdict.Born {
-		if events, err = s.translate(events, c, unit.Offset); err != nil {
-			return events, err
+func (s *Source) publish(unit *stream.Unit, pos *offsets.Position) error {
+	s.lane.numbering.Lock() // no HEARTBEAT takes a seq in between
+	defer s.lane.numbering.Unlock()
+	pos.Seq = s.lane.seq()
+	echo, err := s.turner.Turn(unit, pos, func(events []schema.Event, at offsets.Position) error {
+		if len(events) == 0 {
+			s.lane.move(at, len(unit.Commands) == 0)
+			return nil
 		}
+		s.captured += len(events)
+		return s.lane.append(events, at)
+	})
+	var foreign *stream.ForeignMarkError
+	if errors.As(err, &foreign) {
+		return fmt.Errorf("%w. %s", err, s.cfg.anew())
 	}
-	seen := pos.Seen // what stands in an echo was done before its mark took effect
-	pos.ReplOffset, pos.Database = unit.Offset, int(unit.DB)
-	if verdict.Echo {
-		pos.Mark, pos.Seen = verdict.Mark, verdict.Mark.Seq
+	if !echo || err != nil {
+		return err
 	}
-	if len(events) == 0 {
-		s.lane.move(*pos, len(unit.Commands) == 0)
-		if verdict.Echo {
-			s.cfg.Metrics.echoes.Inc()
-		}
-		return events, nil
+	s.cfg.Metrics.echoes.Inc()
+	if s.cfg.Ledger != nil && s.cfg.Ledger.Requested() {
+		return &SnapshotWantedError{Link: s.cfg.Link, Site: s.cfg.Site}
 	}
-	for i := range events {
-		events[i].Seen = seen
-		events[i].Source.Snapshot = "false"
-	}
-	if err := s.lane.append(events, *pos); err != nil {
-		return events, err
-	}
-	s.captured += len(events)
-	return events, nil
-}
-
-// translate appends one command's events. Reserved keys are never published.
-func (s *Source) translate(events []schema.Event, c stream.Command, at int64) ([]schema.Event, error) {
-	from := len(events)
-	events, err := command.AppendChanges(events, c.DB, c.Args)
-	if err != nil {
-		return events, fmt.Errorf("site %s, replication offset %d: %w", s.cfg.Site, at, err)
-	}
-	kept := events[:from]
-	for i := from; i < len(events); i++ {
-		reserved, others := offsets.IsReserved(events[i].Key), 0
-		for _, k := range events[i].OtherKeys {
-			if offsets.IsReserved(k) {
-				others++
-			}
-		}
-		switch {
-		case reserved && others == len(events[i].OtherKeys):
-			continue
-		case reserved || others > 0:
-			return events, fmt.Errorf("site %s, replication offset %d: %s moves data between key %q and a reserved key (%s…): such a change cannot be carried; nothing but twinlog may touch these keys",
-				s.cfg.Site, at, events[i].Command, shown(events[i].Key), offsets.Reserved)
-		}
-		kept = append(kept, events[i])
-	}
-	return kept, nil
+	return nil
 }
 
 // skipSnapshot reads a snapshot to its end and drops it.

@@ -28,9 +28,14 @@ type TooBigError struct {
 	Size       int    // of the event; 0: not known, it was not read to its end
 	Limit      int
 	ReplOffset int64
+	Group      bool // a whole value in parts exceeds max_transaction_bytes
 }
 
 func (e *TooBigError) Error() string {
+	if e.Group {
+		return fmt.Sprintf("key %q in db %d is in conflict, and its value of %d bytes is larger than max_transaction_bytes (%d): raise limits.max_transaction_bytes and start twinlog again, or make the key smaller and resume",
+			e.Key, e.DB, e.Size, e.Limit)
+	}
 	what := "the " + e.Type + " value"
 	if e.Command != "" {
 		what = e.Command
@@ -67,6 +72,15 @@ func (e *GapError) Error() string {
 	return fmt.Sprintf("the Redis at site %s does not continue from %s:%d any more (its backlog was overrun, it restarted, or it failed over): changes since then are lost to %s. "+
 		"Starting anew needs a full copy: stop twinlog, empty the target site, delete the link's topics (%s.*) and the keys __twinlog:%s:* at both sites, then run again. A larger repl-backlog-size at the site makes this rarer",
 		e.Site, e.Replid, e.ReplOffset, e.Topic, e.Link, e.Link)
+}
+
+// SnapshotWantedError tells that only all values of a site can make the sites
+// equal again (G5).
+type SnapshotWantedError struct{ Link, Site string }
+
+func (e *SnapshotWantedError) Error() string {
+	return fmt.Sprintf("the sites can only be made equal by all values of site %s: the other site asks for them, or flushed a database while more of what was written at %s was unseen than spool.max_bytes can hold. "+
+		"This version cannot send them while the stream flows. Start the link anew: stop twinlog, empty the other site, delete the link's topics (%s.*) and the keys __twinlog:%s:* at both sites, then run again", e.Site, e.Site, e.Link, e.Link)
 }
 
 const maxShownKey = 64

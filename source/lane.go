@@ -33,6 +33,10 @@ type lane struct {
 	cfg   *Config
 	clock func() time.Time
 
+	// numbering is held by who gives seqs to events that somebody else must
+	// know before they are appended. It comes before mu.
+	numbering sync.Mutex
+
 	mu        sync.Mutex
 	room      sync.Cond // signalled when bytes fell
 	wake      chan struct{}
@@ -110,6 +114,9 @@ func (l *lane) position() offsets.Position {
 	defer l.mu.Unlock()
 	return l.pos
 }
+
+// seq is the seq of the last event appended.
+func (l *lane) seq() int64 { return l.position().Seq }
 
 // acknowledgeable returns the replication offset up to which every change is
 // in Kafka (G7). Bytes behind the committed position that hold no change
@@ -189,7 +196,10 @@ func (l *lane) add(events []schema.Event, at offsets.Position) error {
 	added := b.weigh()
 	l.bytes += added
 	l.open = b
-	l.unpublished, l.lastEvent, l.lastSeen = time.Time{}, now, at.Seen
+	l.unpublished, l.lastEvent, l.lastSeen = time.Time{}, now, events[len(events)-1].Seen
+	if l.lastSeen < at.Seen { // what came before a mark does not tell the peer of it
+		l.unpublished = now
+	}
 	if b.cost >= batchBytes || len(b.records) >= batchRecords {
 		l.sealed, l.open = append(l.sealed, b), nil
 	}
@@ -243,6 +253,10 @@ func (l *lane) beat(pos offsets.Position) error {
 // that no event carried, and once an hour, so that retention never removes
 // the last position.
 func (l *lane) heartbeat() error {
+	if !l.numbering.TryLock() {
+		return nil // an event is on its way, or the next tick tells
+	}
+	defer l.numbering.Unlock()
 	now := l.clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()

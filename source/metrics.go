@@ -3,6 +3,8 @@ package source
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"twinlog/offsets"
 )
 
 // Metrics counts what a source does. One Metrics serves one source, whatever
@@ -60,6 +62,39 @@ func (s *Source) Observe(reg prometheus.Registerer) (remove func()) {
 			reg.Unregister(g)
 		}
 	}
+}
+
+// conflictKinds names the rules of conflicts in metrics.
+var conflictKinds = map[offsets.Rule]string{
+	offsets.RuleD: "removal", offsets.RuleR: "value", offsets.RuleH: "home", offsets.RuleNoEffect: "no_effect", offsets.RuleSwap: "swapdb",
+}
+
+// ObserveLedger registers what a site's ledger holds and the conflicts decided
+// at the site.
+func ObserveLedger(reg prometheus.Registerer, link, direction, site string, size func() offsets.LedgerSize, conflicts *offsets.Conflicts) {
+	reg = prometheus.WrapRegistererWith(prometheus.Labels{"link": link, "direction": direction, "site": site}, reg)
+	all := make([]prometheus.Collector, 0, 5+len(conflictKinds))
+	all = append(all,
+		gauge("dirty_keys", "Keys in conflict whose value is still to be published.", func() float64 { return float64(size().Dirty) }),
+		gauge("ledger_events", "Own changes that the peer has not seen, about.", func() float64 { return float64(size().Unseen) }),
+		ledgerBytes("memory", func() float64 { return float64(size().Memory) }),
+		ledgerBytes("disk", func() float64 { return float64(size().Disk) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "twinlog_source_repaired_total", Help: "Keys in conflict whose value was published."},
+			func() float64 { return float64(conflicts.Repaired()) }),
+	)
+	for rule, kind := range conflictKinds {
+		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "twinlog_source_conflicts_total", Help: "Conflicts decided at the site.", ConstLabels: prometheus.Labels{"kind": kind},
+		}, func() float64 { return float64(conflicts.Count(rule)) }))
+	}
+	reg.MustRegister(all...)
+}
+
+func ledgerBytes(where string, read func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "twinlog_source_ledger_bytes", Help: "Bytes of the ledger of own changes that the peer has not seen.",
+		ConstLabels: prometheus.Labels{"where": where},
+	}, read)
 }
 
 func gauge(name, help string, read func() float64) prometheus.Collector {

@@ -20,6 +20,8 @@ type publisher struct {
 	drain  chan struct{}    // closed: end once the lane is empty
 	known  chan struct{}    // closed once the position was read for the first time
 	found  offsets.Position // at the start
+
+	decoder *schema.Decoder // of the topic's last event
 }
 
 // ready waits until the position that Kafka holds is known.
@@ -114,6 +116,9 @@ func (p *publisher) session(ctx context.Context, headers *headers) error {
 	pos, err := p.tailPosition(ctx, tail)
 	if err != nil {
 		return err
+	}
+	if !isClosed(p.known) && len(tail.Records) > 0 {
+		p.source.found = logEnd{seq: pos.Seq, offset: tail.Records[len(tail.Records)-1].Offset, start: tail.Start}
 	}
 	if err := p.adopt(pos); err != nil {
 		return err
@@ -217,7 +222,7 @@ func (p *publisher) tailPosition(ctx context.Context, tail kafka.Tail) (offsets.
 	last := tail.Records[len(tail.Records)-1]
 	at := fmt.Sprintf("topic %s, offset %d", p.cfg.Topic, last.Offset)
 	var event schema.Event
-	if err := p.cfg.Decoder.Decode(ctx, last.Value, &event); errors.Is(err, schema.ErrRegistryUnavailable) {
+	if err := p.decoder.Decode(ctx, last.Value, &event); errors.Is(err, schema.ErrRegistryUnavailable) {
 		return offsets.Position{}, fmt.Errorf("%s: %w", at, err)
 	} else if err != nil {
 		return offsets.Position{}, p.altered(last.Offset, err.Error())

@@ -41,7 +41,7 @@ func TestPositionAtTheEndOfATopic(t *testing.T) {
 		{"another event's position", ended(event, header(strings.Replace(string(written), `"seq":5`, `"seq":4`, 1))), 0, "its event has seq 5 and its position says 4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &publisher{cfg: &Config{Link: "l", Topic: "l.a-to-b", Decoder: schema.NewDecoder(nil)}}
+			p := &publisher{cfg: &Config{Link: "l", Topic: "l.a-to-b"}, decoder: schema.NewDecoder(nil)}
 			pos, err := p.tailPosition(t.Context(), tt.tail)
 			if tt.want == "" {
 				if err != nil || pos.Seq != tt.seq {

@@ -20,17 +20,20 @@ import (
 func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.Position) (offsets.Position, error) {
 	begin := []schema.Event{{Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotBegin, Source: schema.Source{Snapshot: "first", Replid: pos.Replid}}}
 	interrupted := pos.UnfinishedSeq
+	s.lane.numbering.Lock() // no HEARTBEAT takes this seq
+	beginSeq := s.lane.seq() + 1
 	if pos.UnfinishedSeq == 0 {
-		pos.UnfinishedSeq = s.lane.position().Seq + 1
+		pos.UnfinishedSeq = beginSeq
 	}
-	beginSeq := s.lane.position().Seq + 1
-	if err := s.lane.append(begin, pos); err != nil {
+	err := s.appendOwn(begin, &pos)
+	s.lane.numbering.Unlock()
+	if err != nil {
 		return pos, err
 	}
 	s.cfg.Log.Info("snapshot begins", "site", s.cfg.Site, "epoch", pos.Epoch, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
 	keys := int64(0)
 	event := make([]schema.Event, 1)
-	err := s.readSnapshot(ctx, conn, func(e *rdb.Entry) error {
+	err = s.readSnapshot(ctx, conn, func(e *rdb.Entry) error {
 		if err := s.noteSnapshotEntry(e, &pos); err != nil {
 			return err
 		}
@@ -44,11 +47,10 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 		if err := s.snapshotEvent(&event[0], e, pos.ReplOffset); err != nil {
 			return err
 		}
-		event[0].Seen = pos.Seen
 		keys++
 		s.cfg.Metrics.snapshotKeys.Inc()
 		s.cfg.Metrics.events.Inc()
-		return s.lane.append(event, pos)
+		return s.appendOwn(event, &pos)
 	})
 	if err != nil {
 		return pos, err
@@ -58,15 +60,24 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 	end := []schema.Event{{
 		Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotEnd,
 		Args:   [][]byte{strconv.AppendInt(nil, keys, 10), strconv.AppendInt(nil, beginSeq, 10), strconv.AppendInt(nil, interrupted, 10)},
-		Seen:   pos.Seen,
 		Source: schema.Source{Snapshot: "last", Replid: pos.Replid},
 	}}
 	pos.Phase, pos.UnfinishedSeq = offsets.PhaseStream, 0
-	if err := s.lane.append(end, pos); err != nil {
+	if err := s.appendOwn(end, &pos); err != nil {
 		return pos, err
 	}
 	s.cfg.Log.Info("snapshot read", "site", s.cfg.Site, "epoch", pos.Epoch, "keys", keys)
 	return pos, nil
+}
+
+// appendOwn appends events that are not from the stream, one group. No
+// HEARTBEAT comes between while the phase is a snapshot's.
+func (s *Source) appendOwn(events []schema.Event, pos *offsets.Position) error {
+	pos.Seq = s.lane.seq()
+	if err := s.turner.Own(events, pos); err != nil {
+		return err
+	}
+	return s.lane.append(events, *pos)
 }
 
 // readSnapshot hands every entry of the RDB to visit and verifies its end.
@@ -110,7 +121,9 @@ func (s *Source) noteSnapshotEntry(e *rdb.Entry, pos *offsets.Position) error {
 		if err != nil {
 			return fmt.Errorf("snapshot of site %s: %w", s.cfg.Site, err)
 		}
-		pos.Mark, pos.Seen = mark, mark.Seq
+		if err := s.turner.Pass(pos, mark); err != nil {
+			return fmt.Errorf("snapshot of site %s: %w", s.cfg.Site, err)
+		}
 	}
 	return nil
 }

@@ -44,19 +44,25 @@ const (
 // Config is what a source needs to know. All fields are required unless said
 // otherwise.
 type Config struct {
-	Link      string
-	Site      string // where the changes are born
-	Direction string // "a-to-b": the direction published
-	Peer      string // "b-to-a": the direction whose sink writes at Site
-	Lane      string // "0" for a standalone site
-	Topic     string
-	OnGap     string
+	Link        string
+	Site        string // where the changes are born
+	Direction   string // "a-to-b": the direction published
+	Peer        string // "b-to-a": the direction whose sink writes at Site
+	Lane        string // "0" for a standalone site
+	Topic       string
+	PeerTopic   string // of the peer's direction; empty on a one-way link
+	PeerTopicID string // Kafka's id of it, 32 hex digits
+	OnGap       string
+
+	// Ledger is where own changes that the peer has not seen are noted, for
+	// the sink of this site; nil on a one-way link.
+	Ledger *offsets.Ledger
 
 	Redis    redis.Config
 	Kafka    []kgo.Opt
 	Clients  prometheus.Registerer // metrics of the Kafka clients; nil: none
 	Encoder  *schema.Encoder
-	Decoder  *schema.Decoder // of the topic's last event, at start
+	Decoder  func() *schema.Decoder // a new one for each goroutine that reads events
 	Snapshot SnapshotMode
 
 	MaxMemory           int64 // bytes kept for Kafka; above it the socket is not read
@@ -76,6 +82,14 @@ type Source struct {
 	cfg    Config
 	lane   *lane
 	filter *stream.Filter
+	turner *stream.Turner
+	values *values // nil without a ledger
+
+	found logEnd // of the topic at the start, known with the position
+
+	// The capturing goroutine's own.
+	peer     *eventLog // the peer's topic, while it is needed
+	peerUsed time.Time
 
 	captured int // events since they were counted last; the capturing goroutine's own
 
@@ -84,6 +98,9 @@ type Source struct {
 	paused   bool
 	resumed  chan struct{}    // closed when not paused
 	read     offsets.Position // where the stream was read up to; zero before it is followed
+	waiters  int              // who wait for read to move
+	moved    chan struct{}    // closed when read moves and somebody waits
+	ended    chan struct{}    // closed when Run has ended
 	attached chan struct{}    // closed once the source follows the stream, durably
 	once     sync.Once
 	conn     *replica.Conn // the link, while there is one
@@ -97,8 +114,16 @@ func New(cfg Config) *Source {
 		filter:   stream.NewFilter(cfg.Link, cfg.Peer, cfg.Lane),
 		resumed:  make(chan struct{}),
 		attached: make(chan struct{}),
+		moved:    make(chan struct{}),
+		ended:    make(chan struct{}),
 	}
 	s.lane = newLane(&s.cfg, time.Now)
+	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger}
+	if cfg.Ledger != nil {
+		s.values = newValues(s)
+		s.turner.Values = s.values.at
+		s.turner.PeerTopicID = cfg.PeerTopicID
+	}
 	close(s.resumed)
 	return s
 }
@@ -108,12 +133,13 @@ func New(cfg Config) *Source {
 // final: it names what cannot go on and what to do. What can heal by itself
 // (Kafka or the Redis away) is retried for ever and shown in Status.
 func (s *Source) Run(ctx context.Context) error {
+	defer close(s.ended)
 	g, runCtx := errgroup.WithContext(context.WithoutCancel(ctx))
 	captureCtx, stopCapture := context.WithCancel(runCtx)
 	defer stopCapture()
 	defer context.AfterFunc(ctx, stopCapture)()
 
-	p := &publisher{cfg: &s.cfg, lane: s.lane, source: s, drain: make(chan struct{}), known: make(chan struct{})}
+	p := &publisher{cfg: &s.cfg, lane: s.lane, source: s, drain: make(chan struct{}), known: make(chan struct{}), decoder: s.cfg.Decoder()}
 	var captureErr error
 	g.Go(func() error {
 		defer close(p.drain) // whatever ended the capture, what it captured is published
@@ -122,6 +148,9 @@ func (s *Source) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.heartbeats(captureCtx) })
+	if s.values != nil {
+		g.Go(func() error { return s.values.run(captureCtx) })
+	}
 	g.Go(func() error { return p.run(runCtx) })
 	err := g.Wait()
 	s.setWaiting("")
@@ -152,22 +181,42 @@ func (s *Source) Attached() <-chan struct{} { return s.attached }
 // replication stream, once it has read up to replOffset (a fence) of the
 // history replid: a site that came back without its data has another one.
 func (s *Source) LastMark(ctx context.Context, replid string, replOffset int64) (offsets.Mark, error) {
-	tick := time.NewTicker(5 * time.Millisecond) // rare enough not to burden every unit with a signal
-	defer tick.Stop()
-	for {
-		s.mu.Lock()
-		read := s.read
+	read, err := s.awaitRead(ctx, replid, replOffset)
+	return read.Mark, err
+}
+
+// AwaitRead waits until the source has read, and told its ledger, everything
+// up to a fence.
+func (s *Source) AwaitRead(ctx context.Context, replid string, replOffset int64) error {
+	_, err := s.awaitRead(ctx, replid, replOffset)
+	return err
+}
+
+func (s *Source) awaitRead(ctx context.Context, replid string, replOffset int64) (offsets.Position, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiters++
+	defer func() { s.waiters-- }()
+	for s.read.Phase != offsets.PhaseStream || s.read.Replid != replid || s.read.ReplOffset < replOffset {
+		moved := s.moved
 		s.mu.Unlock()
-		if read.Phase == offsets.PhaseStream && read.Replid == replid && read.ReplOffset >= replOffset {
-			return read.Mark, nil
-		}
+		var err error
 		select {
 		case <-ctx.Done():
-			return offsets.Mark{}, fmt.Errorf("waiting for the source of site %s to read up to %s:%d (it is at %s:%d): %w", s.cfg.Site, replid, replOffset, read.Replid, read.ReplOffset, ctx.Err())
-		case <-tick.C:
+			err = ctx.Err()
+		case <-s.ended:
+			err = errEnded
+		case <-moved:
+		}
+		s.mu.Lock()
+		if err != nil {
+			return offsets.Position{}, fmt.Errorf("waiting for the source of site %s to read up to %s:%d (it is at %s:%d): %w", s.cfg.Site, replid, replOffset, s.read.Replid, s.read.ReplOffset, err)
 		}
 	}
+	return s.read, nil
 }
+
+var errEnded = errors.New("it has ended")
 
 // Pause stops publishing; the Redis stays attached and its changes are kept
 // in memory as far as the limit goes. Resume ends it.

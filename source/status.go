@@ -75,6 +75,10 @@ func (s *Source) setRead(pos offsets.Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.read = pos
+	if s.waiters > 0 {
+		close(s.moved)
+		s.moved = make(chan struct{})
+	}
 }
 
 // committed is told each position that Kafka holds.

@@ -68,6 +68,14 @@ func TestCommandsShowAndSteerALivingLink(t *testing.T) {
 			t.Errorf("keys %v", keys)
 		}
 	})
+	t.Run("conflicts are none where one site writes", func(t *testing.T) {
+		if out := run(t, worker, "conflicts"); out != "no conflicts since the worker was started\n" {
+			t.Errorf("conflicts:\n%s", out)
+		}
+		if out := run(t, worker, "conflicts", "--json"); out != "[]\n" {
+			t.Errorf("conflicts --json:\n%s", out)
+		}
+	})
 	t.Run("offsets list shows group, mark and position", func(t *testing.T) {
 		testkit.Eventually(t, 10*time.Second, func() error { // the mirror is a second behind
 			var rows []struct {

@@ -125,8 +125,8 @@ func (d *demo) startWorker() error {
 	d.config = filepath.Join(d.dir, "twinlog.yml")
 	write := func(listen string) error {
 		text := fmt.Sprintf("link: demo\nkafka:\n  brokers: [%s]\nsites:\n  a: {redis: {addrs: [\"%s\"]}}\n  b: {redis: {addrs: [\"%s\"]}}\n"+
-			"directions:\n  - {from: a, to: b, snapshot: initial}\n  - {from: b, to: a, snapshot: no_data}\nhttp: {listen: %s}\n",
-			strings.Join(d.broker.Brokers(), ", "), d.redis[0].Addr(), d.redis[1].Addr(), listen)
+			"directions:\n  - {from: a, to: b, snapshot: initial}\n  - {from: b, to: a, snapshot: no_data}\nhttp: {listen: %s}\nspool: {dir: %s}\n",
+			strings.Join(d.broker.Brokers(), ", "), d.redis[0].Addr(), d.redis[1].Addr(), listen, filepath.Join(d.dir, "spool"))
 		return os.WriteFile(d.config, []byte(text), 0o600)
 	}
 	if err := write("127.0.0.1:0"); err != nil {

@@ -91,7 +91,7 @@ and applies them to the other one, exactly once and without echo.`,
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		newRunCommand(), newDemoCommand(), newPrecheckCommand(), newStatusCommand(), newTailCommand(),
+		newRunCommand(), newDemoCommand(), newPrecheckCommand(), newStatusCommand(), newConflictsCommand(), newTailCommand(),
 		newOffsetsCommand(), newPauseCommand(), newResumeCommand(),
 	)
 	for _, cmd := range root.Commands() {

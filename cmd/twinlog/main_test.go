@@ -82,6 +82,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"an unknown item to ignore is a usage error", []string{"precheck", "-c", dead, "--ignore", "weather"}, 2, "weather"},
 		{"an unknown direction is a usage error", []string{"tail", "-c", dead, "--direction", "b-to-a"}, 2, "a-to-b"},
 		{"a worker that does not run is named with its address", []string{"status", "-c", dead}, 1, "no worker listens at http://127.0.0.1:"},
+		{"a worker that cannot tell its conflicts is named too", []string{"conflicts", "-c", dead}, 1, "no worker listens at http://127.0.0.1:"},
 		{"a pre-check that finds something says so", []string{"precheck", "-c", dead}, 3, "kafka-reachable"},
 	}
 	for _, tt := range tests {
@@ -95,7 +96,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 }
 
 func TestEveryCommandHasAnExample(t *testing.T) {
-	for _, command := range []string{"run", "demo", "precheck", "status", "tail", "offsets list", "pause", "resume"} {
+	for _, command := range []string{"run", "demo", "precheck", "status", "conflicts", "tail", "offsets list", "pause", "resume"} {
 		code, out, _ := twinlog(t, append(strings.Fields(command), "--help")...)
 		if code != 0 || !strings.Contains(out, "Examples:") {
 			t.Errorf("%s --help: exit code %d, no example in\n%s", command, code, out)

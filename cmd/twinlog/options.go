@@ -36,7 +36,7 @@ func workerOptions(c *config.Config, log *slog.Logger) app.Options {
 		Link: c.Link, Home: c.Home, Kafka: c.Kafka, Registry: c.Registry, Sites: c.Sites,
 		Memory: c.Limits.Memory, MaxEventBytes: c.Limits.MaxEventBytes, MaxTransactionBytes: c.Limits.MaxTransactionBytes,
 		CommitPause: c.Timing.CommitPause, ExpiryGrace: c.Timing.ExpiryGrace,
-		Listen: c.HTTP.Listen, Log: log, Hook: failpoint(),
+		SpoolDir: c.Spool.Dir, SpoolBytes: c.Spool.MaxBytes, Listen: c.HTTP.Listen, Log: log, Hook: failpoint(),
 		Precheck: func(ctx context.Context) (precheck.Report, error) {
 			p := precheckConfig(c)
 			p.Watch = 200 * time.Millisecond // a start should not take longer for it

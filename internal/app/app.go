@@ -22,6 +22,7 @@ import (
 	"twinlog/internal/kafka"
 	"twinlog/internal/precheck"
 	"twinlog/internal/redis"
+	"twinlog/offsets"
 	"twinlog/schema"
 	"twinlog/source"
 )
@@ -40,6 +41,9 @@ type Options struct {
 	MaxTransactionBytes int64
 	CommitPause         time.Duration
 	ExpiryGrace         time.Duration
+
+	SpoolDir   string // for what does not fit into memory
+	SpoolBytes int64
 
 	Listen   string                                             // HTTP address
 	Precheck func(ctx context.Context) (precheck.Report, error) // before the start; nil: none
@@ -74,6 +78,10 @@ type Worker struct {
 	server   *admin.Server
 	instance string
 
+	// Of each site of a two-way link; nil on a one-way link.
+	conflicts map[string]*offsets.Conflicts
+	ledgers   map[string]*offsets.Ledger
+
 	mu          sync.Mutex
 	halves      []*half
 	waiting     string // what the worker as a whole waits for
@@ -104,6 +112,8 @@ func New(o Options) (*Worker, error) {
 			source: &connector{name: "source-" + d.From, log: o.Log}, sink: &connector{name: "sink-" + d.To, log: o.Log},
 		})
 	}
+	w.conflicts = w.newConflicts()
+	w.makeLedgers()
 	if len(w.halves) > 0 {
 		w.halves[0].source.takenOver = w.standDown
 	}
@@ -136,6 +146,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- w.server.Serve() }()
 	err := w.work(ctx)
+	for _, l := range w.ledgers {
+		err = errors.Join(err, l.Close())
+	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	return errors.Join(err, w.server.Close(closing), <-served)

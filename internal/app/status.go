@@ -37,6 +37,10 @@ func (w *Worker) Status() admin.Status {
 		st.Directions = append(st.Directions, d)
 		st.Sites[h.From] = siteState(connected)
 	}
+	for name, site := range st.Sites {
+		st.Sites[name] = w.countConflicts(name, site)
+	}
+	st.Conflicts = shownConflicts(w.lastConflicts())
 	return st
 }
 
@@ -53,13 +57,14 @@ func (h *half) status(waiting string) (admin.Direction, bool) {
 	}
 	d.Reason = firstOf(d.Reason, src.Waiting, reason)
 	var applied sink.Status
+	var leftOut int64
 	if k != nil {
-		applied = k.Status()
+		applied, leftOut = k.Status(), k.LeftOut()
 	}
 	state, trace, reason, _ = h.sink.snapshot()
 	d.Sink = admin.SinkStatus{
 		Name: h.sink.name, State: state, Trace: trace, Seq: applied.Mark.Seq, Offset: applied.Mark.Offset,
-		LagEvents: applied.LagEvents(), LagSeconds: applied.LagSeconds(time.Now()),
+		LagEvents: applied.LagEvents(), LagSeconds: applied.LagSeconds(time.Now()), LeftOut: leftOut,
 	}
 	d.Reason = firstOf(d.Reason, applied.Waiting, reason)
 	return d, src.Connected

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,17 +57,20 @@ func (w *Worker) codec(ctx context.Context) (codec, error) {
 
 // wire tells a direction's connectors how to make their source and sink.
 func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
-	share := w.o.Memory / int64(2*len(w.halves)) // sources and sinks have the same
+	share := (w.o.Memory - int64(len(w.ledgers))*w.o.Memory/ledgerShare) / int64(2*len(w.halves)) // sources and sinks have the same
 	sourceMetrics := source.NewMetrics(w.registry, w.o.Link, h.Name(), h.From)
 	sinkMetrics := sink.NewMetrics(w.registry, w.o.Link, h.Name(), h.To)
 	h.source.open = func(context.Context, func(string)) (runner, error) {
-		s := source.New(source.Config{
-			Link: w.o.Link, Site: h.From, Direction: h.Name(), Peer: h.To + "-to-" + h.From, Lane: lane, Topic: h.topic, OnGap: h.OnGap,
-			Redis: w.o.Sites[h.From], Kafka: client, Clients: w.registry, Encoder: c.encoder, Decoder: schema.NewDecoder(c.registry), Snapshot: h.Snapshot,
+		cfg := source.Config{
+			Link: w.o.Link, Site: h.From, Direction: h.Name(), Peer: h.To + "-to-" + h.From, Lane: lane, Topic: h.topic, OnGap: h.OnGap, Ledger: w.ledgers[h.From],
+			Redis: w.o.Sites[h.From], Kafka: client, Clients: w.registry, Encoder: c.encoder, Decoder: func() *schema.Decoder { return schema.NewDecoder(c.registry) }, Snapshot: h.Snapshot,
 			MaxMemory: share, MaxEventBytes: w.o.MaxEventBytes, MaxTransactionBytes: w.o.MaxTransactionBytes, CommitPause: w.o.CommitPause,
 			Instance: w.instance, Log: w.o.Log, Metrics: sourceMetrics, Hook: w.o.Hook,
-		})
-		return observed[*source.Source]{s, w.registry}, nil
+		}
+		if o := w.opposite(h); o != nil {
+			cfg.PeerTopic, cfg.PeerTopicID = o.topic, o.topicID
+		}
+		return observed[*source.Source]{source.New(cfg), w.registry}, nil
 	}
 	h.sink.open = func(ctx context.Context, wait func(string)) (runner, error) {
 		own, err := w.awaitOwnSource(ctx, h, wait)
@@ -75,7 +79,7 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 		}
 		s := sink.New(sink.Config{
 			Link: w.o.Link, Direction: h.Name(), Lane: lane, Target: h.To, Topic: h.topic, TopicID: h.topicID, Group: "twinlog." + w.o.Link + "." + h.Name(),
-			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), LastMark: own,
+			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To],
 			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeClear(), MaxMemory: share,
 			Log: w.o.Log, Metrics: sinkMetrics, Hook: w.o.Hook,
 		})
@@ -96,9 +100,8 @@ func (w *Worker) opposite(h *half) *half {
 // awaitOwnSource waits until the target's own source follows its stream from
 // a position in Kafka: only then may anything be written there, or what is
 // born at the target meanwhile would be missed, and the copy published back.
-// It returns that source's answer to what was applied last; nil on a one-way
-// link.
-func (w *Worker) awaitOwnSource(ctx context.Context, h *half, wait func(string)) (func(context.Context, string, int64) (offsets.Mark, error), error) {
+// It returns that source; nil on a one-way link.
+func (w *Worker) awaitOwnSource(ctx context.Context, h *half, wait func(string)) (sink.OwnSource, error) {
 	o := w.opposite(h)
 	if o == nil {
 		return nil, nil
@@ -108,13 +111,7 @@ func (w *Worker) awaitOwnSource(ctx context.Context, h *half, wait func(string))
 	defer tick.Stop()
 	for {
 		if s := sourceOf(o.source); s != nil && isDone(s.Attached()) {
-			return func(ctx context.Context, replid string, replOffset int64) (offsets.Mark, error) {
-				s := sourceOf(o.source) // it may have been restarted
-				if s == nil {
-					return offsets.Mark{}, fmt.Errorf("%s does not run", o.source.name)
-				}
-				return s.LastMark(ctx, replid, replOffset)
-			}, nil
+			return ownSource{o.source}, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -123,6 +120,63 @@ func (w *Worker) awaitOwnSource(ctx context.Context, h *half, wait func(string))
 		}
 	}
 }
+
+// ownSource is the source that a connector runs at the moment: it may be
+// started anew while a sink asks it.
+type ownSource struct{ connector *connector }
+
+func (o ownSource) current() (*source.Source, error) {
+	if s := sourceOf(o.connector); s != nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("%s does not run", o.connector.name)
+}
+
+// LastMark implements sink.OwnSource.
+func (o ownSource) LastMark(ctx context.Context, replid string, replOffset int64) (offsets.Mark, error) {
+	s, err := o.current()
+	if err != nil {
+		return offsets.Mark{}, err
+	}
+	return s.LastMark(ctx, replid, replOffset)
+}
+
+// AwaitRead implements sink.OwnSource.
+func (o ownSource) AwaitRead(ctx context.Context, replid string, replOffset int64) error {
+	s, err := o.current()
+	if err != nil {
+		return err
+	}
+	return s.AwaitRead(ctx, replid, replOffset)
+}
+
+// Recall implements sink.OwnSource.
+func (o ownSource) Recall(ctx context.Context, seen int64) error {
+	s, err := o.current()
+	if err != nil {
+		return err
+	}
+	return s.Recall(ctx, seen)
+}
+
+// makeLedgers makes the ledger of each site of a two-way link. Its source and
+// its sink share it, and neither knows the other.
+func (w *Worker) makeLedgers() {
+	w.ledgers = map[string]*offsets.Ledger{}
+	for _, h := range w.halves {
+		if w.opposite(h) == nil {
+			continue
+		}
+		w.ledgers[h.From] = offsets.NewLedger(offsets.LedgerConfig{
+			Site: h.From, Home: h.From == w.o.Home, Dir: filepath.Join(w.o.SpoolDir, w.o.Link), MaxMemory: w.o.Memory / ledgerShare, MaxDisk: w.o.SpoolBytes / int64(len(w.halves)),
+			Rules: rules(), Conflicts: w.conflicts[h.From],
+		})
+		source.ObserveLedger(w.registry, w.o.Link, h.Name(), h.From, w.ledgers[h.From].Size, w.conflicts[h.From])
+	}
+}
+
+// ledgerShare is the part of limits.memory that a ledger may have.
+const ledgerShare = 8
 
 func sourceOf(c *connector) *source.Source {
 	_, _, _, r := c.snapshot()

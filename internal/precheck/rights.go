@@ -108,6 +108,18 @@ func (s *site) attaches() bool {
 	return false
 }
 
+// twoWay tells whether changes go both ways between here and another site.
+func (s *site) twoWay() bool {
+	for _, d := range s.cfg.Directions {
+		for _, o := range s.cfg.Directions {
+			if d.From == s.name && o.To == s.name && o.From == d.To {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // commands tries what sources and sinks send. Data commands are queued in a
 // transaction that is discarded: the server judges rights and names when it
 // queues, so nothing is executed.
@@ -173,7 +185,11 @@ func (s *site) queueAll(ctx context.Context) (queued []string, refusals []error,
 	v, versionErr := parseVersion(s.info)
 	key := s.key()
 	pipeline := [][]string{{"SELECT", "0"}, {"WATCH", key}, {"GET", key}, {"UNWATCH"}, {"MULTI"}}
-	for _, c := range dataCommands {
+	all := dataCommands
+	if s.twoWay() {
+		all = append(all[:len(all):len(all)], twoWayCommands...)
+	}
+	for _, c := range all {
 		if versionErr == nil && c.since > v.like {
 			continue
 		}
@@ -220,12 +236,18 @@ func (s *site) pipeline(ctx context.Context, commands [][]string) ([]error, erro
 	return refusals, nil
 }
 
-// dataCommands are the commands that a sink sends, by the release (100 × major
-// + minor) that brought them.
-var dataCommands = []struct {
+// sent are commands, by the release (100 × major + minor) that brought them.
+type sent struct {
 	since int
 	lines string
-}{
+}
+
+// twoWayCommands are what a two-way link needs besides: to decide about
+// removals, and to read the values of keys in conflict.
+var twoWayCommands = []sent{{0, "EXISTS KEY, SCAN 0, DUMP KEY"}, {700, "PEXPIRETIME KEY"}}
+
+// dataCommands are the commands that a sink sends.
+var dataCommands = []sent{
 	{0, "SET KEY v, DEL KEY, UNLINK KEY, PEXPIREAT KEY 1, PERSIST KEY, RENAME KEY KEY, MOVE KEY 1, RESTORE KEY 0 v, EVAL return 0"},
 	{0, "APPEND KEY v, INCR KEY, INCRBY KEY 1, DECR KEY, DECRBY KEY 1, SETRANGE KEY 0 v, SETBIT KEY 0 1, BITOP NOT KEY KEY, BITFIELD KEY SET u8 0 1, MSETNX KEY v"},
 	{0, "LPUSH KEY v, RPUSH KEY v, LPOP KEY, RPOP KEY, LINSERT KEY BEFORE v v, LREM KEY 0 v, LSET KEY 0 v, LTRIM KEY 0 1, RPOPLPUSH KEY KEY"},

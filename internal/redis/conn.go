@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"strconv"
@@ -177,11 +178,18 @@ func Info(ctx context.Context, c *Conn, sections ...string) (map[string]string, 
 		if err != nil {
 			return nil, fmt.Errorf("asking for INFO %s: %w", s, err)
 		}
-		for line := range strings.SplitSeq(string(reply.Str), "\n") {
-			if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\r"), ":"); ok {
-				fields[name] = value
-			}
-		}
+		maps.Copy(fields, ParseInfo(string(reply.Str)))
 	}
 	return fields, nil
+}
+
+// ParseInfo returns the fields of what INFO answers.
+func ParseInfo(text string) map[string]string {
+	fields := map[string]string{}
+	for line := range strings.SplitSeq(text, "\n") {
+		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\r"), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
 }

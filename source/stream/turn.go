@@ -1,0 +1,182 @@
+package stream
+
+import (
+	"fmt"
+
+	"twinlog/internal/command"
+	"twinlog/offsets"
+	"twinlog/schema"
+)
+
+// Turner turns a site's units into the events that were born there. It is the
+// part of a source that decides and does nothing else: what is an echo, what
+// is published and with which seen, and, with a ledger, what is in conflict
+// with what the peer did (rules E, L, H, H2 and P of convergence.md).
+type Turner struct {
+	Site   string
+	Filter *Filter
+	Ledger *offsets.Ledger // nil on a one-way link
+	// Values returns the values that this source read at a barrier, each as the
+	// parts of one r event; nothing for a barrier that is not its own.
+	Values func(id []byte) ([][]schema.Event, error)
+	// Peer visits the events of the peer's topic with seqs from first to last.
+	Peer func(first, last int64, visit func(*schema.Event) error) error
+	// PeerTopicID is Kafka's id of the peer's topic; empty: any mark is taken.
+	PeerTopicID string
+
+	events []schema.Event
+}
+
+// Emit takes the events of one group and the position behind them. Their seqs
+// go on from the position before. Without events only the position has moved.
+type Emit func(events []schema.Event, at offsets.Position) error
+
+// Turn turns one unit, which ends behind pos, into groups of events and moves
+// pos behind it. Echo tells that the unit was an applied block.
+func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err error) {
+	verdict, err := t.Filter.Judge(u)
+	if err != nil {
+		return false, err
+	}
+	if verdict.Echo && t.Ledger != nil {
+		switch rules := t.Ledger.Rules(); {
+		case rules.NoHidden:
+			verdict.Born = nil
+		case rules.LateHidden:
+			if err := t.Pass(pos, verdict.Mark); err != nil {
+				return true, err
+			}
+		}
+	}
+	seen := pos.Seen // what stands in an echo was done before its mark took effect
+	events := t.events[:0]
+	for _, c := range verdict.Born {
+		if events, err = t.translate(events, c, u.Offset); err != nil {
+			return verdict.Echo, err
+		}
+	}
+	t.events = events
+	for i := range events {
+		events[i].Source.Snapshot = "false"
+	}
+	if err := t.own(events, pos, seen); err != nil {
+		return verdict.Echo, err
+	}
+	pos.ReplOffset, pos.Database = u.Offset, int(u.DB)
+	if verdict.Echo {
+		if err := t.Pass(pos, verdict.Mark); err != nil {
+			return true, err
+		}
+	}
+	t.settle(pos)
+	if err := emit(events, *pos); err != nil {
+		return verdict.Echo, err
+	}
+	if verdict.Barrier == nil || t.Values == nil {
+		return verdict.Echo, nil
+	}
+	return verdict.Echo, t.values(verdict.Barrier, pos, emit)
+}
+
+// values publishes what was read at a barrier.
+func (t *Turner) values(barrier []byte, pos *offsets.Position, emit Emit) error {
+	values, err := t.Values(barrier)
+	if err != nil {
+		return err
+	}
+	for _, parts := range values {
+		if err := t.Own(parts, pos); err != nil {
+			return err
+		}
+		if err := emit(parts, *pos); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ForeignMarkError tells that a site was filled from a topic that is not there
+// any more.
+type ForeignMarkError struct {
+	Site    string
+	Mark    offsets.Mark
+	TopicID string // of the topic that is there now
+}
+
+func (e *ForeignMarkError) Error() string {
+	return fmt.Sprintf("site %s was filled up to seq %d from a topic with the id %s, and now that topic has the id %s: it was created anew, so what the site has seen cannot be told",
+		e.Site, e.Mark.Seq, e.Mark.TopicID, e.TopicID)
+}
+
+// Own gives events that are not from the stream their seqs and seen, tells the
+// ledger of them and moves pos behind them.
+func (t *Turner) Own(events []schema.Event, pos *offsets.Position) error {
+	if err := t.own(events, pos, pos.Seen); err != nil {
+		return err
+	}
+	t.settle(pos)
+	return nil
+}
+
+func (t *Turner) own(events []schema.Event, pos *offsets.Position, seen int64) error {
+	for i := range events {
+		e := &events[i]
+		pos.Seq++
+		e.Seq, e.Seen = pos.Seq, seen
+		if t.Ledger == nil {
+			continue
+		}
+		if err := t.Ledger.Own(e); err != nil {
+			return fmt.Errorf("site %s: %w", t.Site, err)
+		}
+	}
+	return nil
+}
+
+// Pass moves pos behind a mark of the peer's direction.
+func (t *Turner) Pass(pos *offsets.Position, mark offsets.Mark) error {
+	if t.PeerTopicID != "" && mark.TopicID != t.PeerTopicID {
+		return &ForeignMarkError{Site: t.Site, Mark: mark, TopicID: t.PeerTopicID}
+	}
+	if t.Ledger != nil && mark.Seq > pos.Seen {
+		if err := t.Ledger.PassTo(pos.Seen, mark.Seq, t.Peer); err != nil {
+			return fmt.Errorf("site %s, settling what the peer did up to seq %d: %w", t.Site, mark.Seq, err)
+		}
+	}
+	pos.Mark, pos.Seen = mark, mark.Seq
+	return nil
+}
+
+func (t *Turner) settle(pos *offsets.Position) {
+	pos.Settled = pos.Seen
+	if t.Ledger != nil {
+		pos.Settled = t.Ledger.Settled(pos.Seen)
+	}
+}
+
+// translate appends one command's events. Reserved keys are never published.
+func (t *Turner) translate(events []schema.Event, c Command, at int64) ([]schema.Event, error) {
+	from := len(events)
+	events, err := command.AppendChanges(events, c.DB, c.Args)
+	if err != nil {
+		return events, fmt.Errorf("site %s, replication offset %d: %w", t.Site, at, err)
+	}
+	kept := events[:from]
+	for i := from; i < len(events); i++ {
+		reserved, others := offsets.IsReserved(events[i].Key), 0
+		for _, k := range events[i].OtherKeys {
+			if offsets.IsReserved(k) {
+				others++
+			}
+		}
+		switch {
+		case reserved && others == len(events[i].OtherKeys):
+			continue
+		case reserved || others > 0:
+			return events, fmt.Errorf("site %s, replication offset %d: %s moves data between key %q and a reserved key (%s…): such a change cannot be carried; nothing but twinlog may touch these keys",
+				t.Site, at, events[i].Command, events[i].Key[:min(len(events[i].Key), maxShownKey)], offsets.Reserved)
+		}
+		kept = append(kept, events[i])
+	}
+	return kept, nil
+}
