@@ -8,6 +8,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 30s
 BENCH ?= .
 ARGS ?=
+N ?= 100000
+SEED ?= 0
+CONFIG ?=
 
 .PHONY: help
 help: ## show this help
@@ -26,6 +29,10 @@ demo: ## two private Redis, an embedded broker, a two-way link (ARGS=--once: one
 .PHONY: test
 test: ## all tests: unit, integration on real servers, crash tests (ARGS="-run X ./pkg")
 	@sh scripts/test.sh $(ARGS)
+
+.PHONY: simulate
+simulate: ## N (100000) random schedules of two sites, decided by the real code (CONFIG=crash SEED=7: those only)
+	go test -run '^TestSchedules$$' -count 1 -timeout 0 -v ./internal/simulate -schedules $(N) -seed $(SEED) -config '$(CONFIG)'
 
 .PHONY: lint
 lint: ## go vet and golangci-lint
