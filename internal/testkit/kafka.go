@@ -24,6 +24,8 @@ import (
 type Kafka struct {
 	tb       testing.TB
 	addr     string
+	far      *Delay // nil: no second listener
+	farAddr  string // where the broker listens for what came through far
 	dir      string
 	lib      string
 	server   *child
@@ -34,6 +36,23 @@ type Kafka struct {
 func StartKafka(tb testing.TB) *Kafka {
 	tb.Helper()
 	k := &Kafka{tb: tb}
+	k.start()
+	return k
+}
+
+// StartDistantKafka starts a broker that clients of Distant's addresses reach
+// over a distance, which SetDistance sets. The embedded broker is always near.
+func StartDistantKafka(tb testing.TB) *Kafka {
+	tb.Helper()
+	k := &Kafka{tb: tb, farAddr: freeAddr(tb)}
+	k.far = StartDelay(tb, "127.0.0.1:0", k.farAddr)
+	k.start()
+	return k
+}
+
+func (k *Kafka) start() {
+	tb := k.tb
+	tb.Helper()
 	lib, err := ResolveKafka(tb.Context())
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -45,7 +64,7 @@ func StartKafka(tb testing.TB) *Kafka {
 		}
 		tb.Cleanup(func() { k.embedded.Close() })
 		k.addr = k.embedded.Brokers()[0]
-		return k
+		return
 	}
 	k.lib, k.dir, k.addr = lib, tb.TempDir(), freeAddr(tb)
 	k.format()
@@ -60,11 +79,21 @@ func StartKafka(tb testing.TB) *Kafka {
 		}
 	})
 	k.Restart()
-	return k
 }
 
 // Brokers are the addresses that clients dial.
 func (k *Kafka) Brokers() []string { return []string{k.addr} }
+
+// Distant are the addresses of StartDistantKafka that lead over the distance.
+func (k *Kafka) Distant() []string {
+	if k.far == nil || !k.Real() {
+		return k.Brokers()
+	}
+	return []string{k.far.Addr()}
+}
+
+// SetDistance sets how long each way to and from a distant broker takes.
+func (k *Kafka) SetDistance(oneWay time.Duration) { k.far.Set(oneWay) }
 
 // Real tells whether this is Apache Kafka, so that crashes of it mean something.
 func (k *Kafka) Real() bool { return k.embedded == nil }
@@ -133,12 +162,16 @@ func (k *Kafka) properties() string { return filepath.Join(k.dir, "server.proper
 func (k *Kafka) format() {
 	k.tb.Helper()
 	controller := freeAddr(k.tb)
+	listeners, advertised := "PLAINTEXT://"+k.addr, "PLAINTEXT://"+k.addr
+	if k.far != nil {
+		listeners, advertised = listeners+",DISTANT://"+k.farAddr, advertised+",DISTANT://"+k.far.Addr()
+	}
 	text := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
-advertised.listeners=PLAINTEXT://%[1]s
+listeners=%[1]s,CONTROLLER://%[2]s
+advertised.listeners=%[4]s
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DISTANT:PLAINTEXT
 controller.quorum.bootstrap.servers=%[2]s
 log.dirs=%[3]s
 offsets.topic.num.partitions=1
@@ -154,7 +187,7 @@ broker.heartbeat.interval.ms=200
 controller.quorum.election.timeout.ms=200
 controller.quorum.fetch.timeout.ms=400
 controller.quorum.election.backoff.max.ms=200
-`, k.addr, controller, filepath.Join(k.dir, "data"))
+`, listeners, controller, filepath.Join(k.dir, "data"), advertised)
 	if err := os.WriteFile(k.properties(), []byte(text), 0o600); err != nil {
 		k.tb.Fatal(err)
 	}

@@ -33,3 +33,32 @@ func TestKafkaKeepsItsTopicsOverAKill(t *testing.T) {
 		return err
 	})
 }
+
+func TestKafkaIsReachedOverItsDistance(t *testing.T) {
+	k := StartDistantKafka(t)
+	if !k.Real() {
+		t.Log("the embedded broker is always near")
+		return
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(k.Distant()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.Ping(t.Context()); err != nil { // the connections are open
+		t.Fatal(err)
+	}
+	adm := kadm.NewClient(client)
+	if _, err := adm.CreateTopic(t.Context(), 1, 1, nil, "near"); err != nil {
+		t.Fatal(err)
+	}
+	const oneWay = 150 * time.Millisecond
+	k.SetDistance(oneWay)
+	started := time.Now()
+	if _, err := adm.CreateTopic(t.Context(), 1, 1, nil, "far"); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(started); took < 2*oneWay {
+		t.Errorf("a request over %v each way took %v", oneWay, took)
+	}
+}

@@ -24,6 +24,7 @@ type Redis struct {
 	addr   string
 	dir    string
 	args   []string
+	env    []string // on top of this process's
 	server *child
 	client *goredis.Client
 }
@@ -37,11 +38,16 @@ const startTimeout = 30 * time.Second
 // a machine without redis-server is skipped, or failed under CI=true.
 func StartRedis(tb testing.TB, args ...string) *Redis {
 	tb.Helper()
+	return startRedis(tb, nil, args)
+}
+
+func startRedis(tb testing.TB, env, args []string) *Redis {
+	tb.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		required(tb, "no redis-server on this machine: install it with `sudo scripts/setup-redis.sh` (Debian and Ubuntu: apt-get install redis-server)")
 	}
-	r := &Redis{tb: tb, binary: binary, addr: freeAddr(tb), dir: tb.TempDir(), args: args}
+	r := &Redis{tb: tb, binary: binary, addr: freeAddr(tb), dir: tb.TempDir(), args: args, env: env}
 	r.client = newClient(r.addr)
 	tb.Cleanup(func() {
 		r.client.Close()
@@ -107,7 +113,9 @@ func (r *Redis) Restart() {
 		"--bind", host, "--port", port, "--dir", r.dir, "--logfile", r.logFile(),
 		"--save", "", "--repl-diskless-sync-delay", "0",
 	}, r.args...)
-	r.server, err = startChild(exec.Command(r.binary, args...))
+	cmd := exec.Command(r.binary, args...)
+	cmd.Env = append(os.Environ(), r.env...)
+	r.server, err = startChild(cmd)
 	if err != nil {
 		r.tb.Fatal(err)
 	}
@@ -125,9 +133,12 @@ func (r *Redis) logFile() string { return filepath.Join(r.dir, "redis.log") }
 
 // newClient returns a client that does nothing by itself: no retry, no
 // handshake beyond HELLO.
-func newClient(addr string) *goredis.Client {
+func newClient(addr string) *goredis.Client { return newClientOf(addr, 0) }
+
+// newClientOf returns such a client of a database.
+func newClientOf(addr string, db int) *goredis.Client {
 	return goredis.NewClient(&goredis.Options{
-		Addr: addr, Protocol: 2, MaxRetries: -1, DisableIdentity: true,
+		Addr: addr, DB: db, Protocol: 2, MaxRetries: -1, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
