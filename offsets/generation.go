@@ -82,7 +82,7 @@ func (h hasher) element(k key, element []byte) uint64 {
 // generation is a shelf in memory. Seqs are kept relative to base.
 type generation struct {
 	base, first, to int64
-	index           map[uint64]int32 // by hash; collisions at the next free one
+	slots           []int32 // a hash table: places in records, from 1; collisions at the next free one
 	records         []record
 	names           []byte
 	elements        map[uint64]uint32
@@ -111,22 +111,22 @@ const (
 	generationEntries = 1 << 14 // keys, elements, and keys of changes of several
 	generationNames   = 1 << 20 // bytes
 	generationSeqs    = 1 << 30
-	recordBytes       = 48 + 20 // a record and its place in the index
+	recordBytes       = 40 + 3*4 // a record and its share of slots
 	elementBytes      = 20
 	multiBytes        = 8
 	multiKeyBytes     = 8
 )
 
 func newGeneration(base int64) *generation {
-	return &generation{base: base, index: make(map[uint64]int32), elements: make(map[uint64]uint32)}
+	return &generation{base: base, slots: make([]int32, leastSlots), elements: make(map[uint64]uint32)}
 }
 
 // reset empties g and keeps its memory.
 func (g *generation) reset(base int64) {
-	clear(g.index)
+	clear(g.slots)
 	clear(g.elements)
 	*g = generation{
-		base: base, index: g.index, elements: g.elements,
+		base: base, slots: g.slots, elements: g.elements,
 		records: g.records[:0], names: g.names[:0], several: g.several[:0], severalKeys: g.severalKeys[:0],
 	}
 }
@@ -137,20 +137,46 @@ func (g *generation) full(seq int64, entries int) bool {
 
 // at finds the record of k, or makes one.
 func (g *generation) at(k key) int32 {
-	for h := k.hash; ; h++ {
-		i, ok := g.index[h]
-		if !ok {
-			i = int32(len(g.records))
-			g.index[h] = i
-			g.records = append(g.records, record{hash: k.hash, name: uint32(len(g.names)), length: uint32(len(k.name)), db: k.db})
-			g.names = append(g.names, k.name...)
-			return i
+	if 2*len(g.records) >= len(g.slots) {
+		g.grow()
+	}
+	at := g.slot(k)
+	if g.slots[at] == 0 {
+		g.records = append(g.records, record{hash: k.hash, name: uint32(len(g.names)), length: uint32(len(k.name)), db: k.db})
+		g.names = append(g.names, k.name...)
+		g.slots[at] = int32(len(g.records))
+	}
+	return g.slots[at] - 1
+}
+
+// slot finds the place of k in slots, or the free one where it belongs.
+func (g *generation) slot(k key) uint64 {
+	mask := uint64(len(g.slots) - 1)
+	for at := k.hash & mask; ; at = (at + 1) & mask {
+		n := g.slots[at]
+		if n == 0 {
+			return at
 		}
-		if r := &g.records[i]; r.db == k.db && bytes.Equal(g.name(r), k.name) {
-			return i
+		if r := &g.records[n-1]; r.hash == k.hash && r.db == k.db && bytes.Equal(g.name(r), k.name) {
+			return at
 		}
 	}
 }
+
+// grow doubles slots.
+func (g *generation) grow() {
+	g.slots = make([]int32, 2*len(g.slots))
+	mask := uint64(len(g.slots) - 1)
+	for i := range g.records {
+		at := g.records[i].hash & mask
+		for g.slots[at] != 0 {
+			at = (at + 1) & mask
+		}
+		g.slots[at] = int32(i) + 1
+	}
+}
+
+const leastSlots = 64 // a power of two
 
 func (g *generation) name(r *record) []byte {
 	return g.names[r.name : r.name+r.length : r.name+r.length]
@@ -211,15 +237,8 @@ func (g *generation) touched(r *record) touched {
 
 // number finds the record of k.
 func (g *generation) number(k key) (n int32, ok bool) {
-	for h := k.hash; ; h++ {
-		i, ok := g.index[h]
-		if !ok {
-			return 0, false
-		}
-		if r := &g.records[i]; r.db == k.db && bytes.Equal(g.name(r), k.name) {
-			return i, true
-		}
-	}
+	n = g.slots[g.slot(k)]
+	return n - 1, n > 0
 }
 
 func (g *generation) find(k key) (touched, error) {

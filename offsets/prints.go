@@ -31,41 +31,73 @@ func PrintOf(p *Print, e *schema.Event) error {
 }
 
 // Prints are the prints of a batch of the peer's events, made by the sink and
-// kept in the ledger until the source passes their mark.
+// kept in the ledger until the source passes their mark. They hold copies
+// without pointers: neither the events nor the garbage collector's work stay.
 type Prints struct {
 	prints   []flatPrint
-	keys     []command.KeyTouch
-	elements [][]byte
+	keys     []flatKey
+	elements []uint32 // ends in bytes
 	dbs      []int32
-	chunk    []byte // where copies go next
-	bytes    int    // of copies
+	bytes    []byte
+	commands []string // few different ones
 }
 
 // flatPrint is a Print whose slices end at these places.
 type flatPrint struct {
 	seq, seen           int64
-	command             string
+	keys, elements, dbs uint32
+	command             uint16
 	kind                command.Kind
 	control             bool
-	keys, elements, dbs int32
 }
 
-// Add appends a copy of p: the event itself must not stay in memory until the
-// mark comes by.
+// flatKey is a key whose name ends at this place in bytes.
+type flatKey struct {
+	db      int32
+	end     uint32
+	written bool
+}
+
+// NewPrints returns empty prints with room for as much as last holds, nil for
+// none.
+func NewPrints(last *Prints) *Prints {
+	if last == nil {
+		return &Prints{}
+	}
+	return &Prints{
+		prints: make([]flatPrint, 0, len(last.prints)), keys: make([]flatKey, 0, len(last.keys)), elements: make([]uint32, 0, len(last.elements)),
+		bytes: make([]byte, 0, len(last.bytes)),
+	}
+}
+
+// Add appends a copy of p.
 func (s *Prints) Add(p *Print) {
-	for _, k := range p.Touch.Keys {
-		k.Name = s.copy(k.Name)
-		s.keys = append(s.keys, k)
+	for i := range p.Touch.Keys {
+		k := &p.Touch.Keys[i]
+		s.bytes = append(s.bytes, k.Name...)
+		s.keys = append(s.keys, flatKey{k.DB, uint32(len(s.bytes)), k.Written})
 	}
 	if p.Touch.Kind == command.PutFields || p.Touch.Kind == command.PutMembers { // else rule 8 does not ask for them
 		for _, e := range p.Touch.Elements {
-			s.elements = append(s.elements, s.copy(e))
+			s.bytes = append(s.bytes, e...)
+			s.elements = append(s.elements, uint32(len(s.bytes)))
 		}
 	}
 	s.dbs = append(s.dbs, p.Touch.DBs...)
 	s.prints = append(s.prints, flatPrint{
-		p.Seq, p.Seen, p.Command, p.Touch.Kind, p.Control, int32(len(s.keys)), int32(len(s.elements)), int32(len(s.dbs)),
+		seq: p.Seq, seen: p.Seen, keys: uint32(len(s.keys)), elements: uint32(len(s.elements)), dbs: uint32(len(s.dbs)),
+		command: s.command(p.Command), kind: p.Touch.Kind, control: p.Control,
 	})
+}
+
+// command is the number of a command's name.
+func (s *Prints) command(name string) uint16 {
+	n := slices.Index(s.commands, name)
+	if n < 0 {
+		n = len(s.commands)
+		s.commands = append(s.commands, name)
+	}
+	return uint16(n)
 }
 
 // Join appends the prints of o, which come next.
@@ -75,18 +107,6 @@ func (s *Prints) Join(o *Prints) {
 		s.Add(p)
 		return nil
 	})
-}
-
-const printChunk = 16 << 10
-
-func (s *Prints) copy(b []byte) []byte {
-	if len(b) > cap(s.chunk)-len(s.chunk) {
-		s.chunk = make([]byte, 0, max(printChunk, len(b)))
-	}
-	from := len(s.chunk)
-	s.chunk = append(s.chunk, b...)
-	s.bytes += len(b)
-	return s.chunk[from:len(s.chunk):len(s.chunk)]
 }
 
 // Find finds the print of the event seq.
@@ -107,17 +127,29 @@ var errFound = errors.New("found")
 // Len is the number of events.
 func (s *Prints) Len() int { return len(s.prints) }
 
-// each visits the prints in order, from event number i on.
-func (s *Prints) each(i int, p *Print, visit func(*Print) error) error {
-	keys, elements, dbs := int32(0), int32(0), int32(0)
-	if i > 0 {
-		keys, elements, dbs = s.prints[i-1].keys, s.prints[i-1].elements, s.prints[i-1].dbs
-	}
-	for ; i < len(s.prints); i++ {
+// each visits the prints in order, from event number first on. What it visits
+// is valid until the next one.
+func (s *Prints) each(first int, p *Print, visit func(*Print) error) error {
+	var at flatPrint // where the next one begins
+	from := uint32(0)
+	for i := range s.prints {
 		f := &s.prints[i]
-		p.Seq, p.Seen, p.Command, p.Control = f.seq, f.seen, f.command, f.control
-		p.Touch.Kind, p.Touch.Keys, p.Touch.Elements, p.Touch.DBs = f.kind, s.keys[keys:f.keys], s.elements[elements:f.elements], s.dbs[dbs:f.dbs]
-		keys, elements, dbs = f.keys, f.elements, f.dbs
+		t := &p.Touch
+		t.Keys, t.Elements = t.Keys[:0], t.Elements[:0]
+		for _, k := range s.keys[at.keys:f.keys] {
+			t.Keys = append(t.Keys, command.KeyTouch{DB: k.db, Name: s.bytes[from:k.end:k.end], Written: k.written})
+			from = k.end
+		}
+		for _, end := range s.elements[at.elements:f.elements] {
+			t.Elements = append(t.Elements, s.bytes[from:end:end])
+			from = end
+		}
+		p.Seq, p.Seen, p.Command, p.Control = f.seq, f.seen, s.commands[f.command], f.control
+		t.Kind, t.DBs = f.kind, s.dbs[at.dbs:f.dbs]
+		at = *f
+		if i < first {
+			continue
+		}
 		if err := visit(p); err != nil {
 			return err
 		}
@@ -202,7 +234,7 @@ func (l *Ledger) Applying(p *Prints) {
 		return
 	}
 	l.announce(p)
-	if q.events+p.Len() > keptPrints || q.bytes+p.bytes > keptPrintBytes {
+	if q.events+p.Len() > keptPrints || q.bytes+len(p.bytes) > keptPrintBytes {
 		return
 	}
 	first := p.prints[0].seq
@@ -211,11 +243,11 @@ func (l *Ledger) Applying(p *Prints) {
 		if last.prints[last.Len()-1].seq < first {
 			break
 		}
-		q.events, q.bytes = q.events-last.Len(), q.bytes-last.bytes
+		q.events, q.bytes = q.events-last.Len(), q.bytes-len(last.bytes)
 		q.batches = q.batches[:n-1]
 	}
 	q.batches = append(q.batches, p)
-	q.events, q.bytes = q.events+p.Len(), q.bytes+p.bytes
+	q.events, q.bytes = q.events+p.Len(), q.bytes+len(p.bytes)
 }
 
 // StartAt tells that a sink begins behind the mark seq: what it had announced
@@ -255,7 +287,7 @@ func (l *Ledger) take(from, to int64, visit func(*Print) error) (missing int64, 
 		if b.prints[b.Len()-1].seq > to { // the mark lies inside: keep the rest
 			break
 		}
-		q.batches, q.events, q.bytes = q.batches[1:], q.events-b.Len(), q.bytes-b.bytes
+		q.batches, q.events, q.bytes = q.batches[1:], q.events-b.Len(), q.bytes-len(b.bytes)
 	}
 	l.mu.Unlock()
 	next := from + 1
@@ -299,6 +331,9 @@ func (l *Ledger) passAll(from, to int64, topic func(first, last int64, visit fun
 		seen = p.Seen
 		if p.Control && p.Command == schema.SnapshotRequest {
 			l.Request(p.Seq)
+			return nil
+		}
+		if !l.cfg.Home {
 			return nil
 		}
 		return l.Pass(p.Seq, p.Seen, p.Command, &p.Touch)

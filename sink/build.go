@@ -26,6 +26,7 @@ type builder struct {
 	batch     *batch
 	joined    *schema.Event // a value whose parts are not complete
 	print     offsets.Print
+	last      *offsets.Prints // of the last batch, nil at first
 }
 
 func (b *builder) run(ctx context.Context) error {
@@ -153,13 +154,14 @@ func (b *builder) announce(e *schema.Event) error {
 	if b.batch.prints == nil {
 		return nil
 	}
-	if err := offsets.PrintOf(&b.print, e); err != nil {
+	away := !cfg.Ledger.Home()
+	if away && e.Op != schema.OpTruncate && e.Op != schema.OpControl {
+		b.print = offsets.Print{Seq: e.Seq, Seen: e.Seen, Command: e.Command}
+	} else if err := offsets.PrintOf(&b.print, e); err != nil {
 		return err
 	}
-	if !cfg.Ledger.Home() {
-		if b.print.Touch.Kind == command.Swap {
-			cfg.Ledger.Swapping(&b.print)
-		}
+	if away && b.print.Touch.Kind == command.Swap {
+		cfg.Ledger.Swapping(&b.print)
 		b.print.Touch = command.Touch{}
 	}
 	b.batch.prints.Add(&b.print)
@@ -194,7 +196,8 @@ func (b *builder) open(ctx context.Context) error {
 		b.batch.reset()
 		b.batch.small = b.sink.full.Load()
 		if b.sink.cfg.Ledger != nil {
-			b.batch.prints = &offsets.Prints{}
+			b.last = offsets.NewPrints(b.last)
+			b.batch.prints = b.last
 		}
 		return nil
 	}

@@ -259,14 +259,8 @@ func (s *Source) publish(unit *stream.Unit, pos *offsets.Position) error {
 	s.lane.numbering.Lock() // no HEARTBEAT takes a seq in between
 	defer s.lane.numbering.Unlock()
 	pos.Seq = s.lane.seq()
-	echo, err := s.turner.Turn(unit, pos, func(events []schema.Event, at offsets.Position) error {
-		if len(events) == 0 {
-			s.lane.move(at, len(unit.Commands) == 0)
-			return nil
-		}
-		s.captured += len(events)
-		return s.lane.append(events, at)
-	})
+	s.plumbing = len(unit.Commands) == 0
+	echo, err := s.turner.Turn(unit, pos, s.emitted)
 	var foreign *stream.ForeignMarkError
 	if errors.As(err, &foreign) {
 		return fmt.Errorf("%w. %s", err, s.cfg.anew())
@@ -279,6 +273,16 @@ func (s *Source) publish(unit *stream.Unit, pos *offsets.Position) error {
 		return &SnapshotWantedError{Link: s.cfg.Link, Site: s.cfg.Site}
 	}
 	return nil
+}
+
+// emit appends one group of a unit's events, or moves the position.
+func (s *Source) emit(events []schema.Event, at offsets.Position) error {
+	if len(events) == 0 {
+		s.lane.move(at, s.plumbing)
+		return nil
+	}
+	s.captured += len(events)
+	return s.lane.append(events, at)
 }
 
 // skipSnapshot reads a snapshot to its end and drops it.

@@ -18,6 +18,7 @@ const (
 	batchBytes   = 2 << 20 // a batch is one Kafka transaction; a unit is never split over two
 	batchRecords = 5000
 	recordCost   = 256 // bytes that one record costs in memory besides its key and value
+	spareBatches = 4   // kept for their memory
 
 	// heartbeatSeqs is how far `seen` may advance before the peer must be told.
 	heartbeatSeqs = 10_000
@@ -332,7 +333,7 @@ func (l *lane) commit() {
 	b := l.flying[0]
 	l.release(b)
 	l.flying = l.flying[1:]
-	if b.cost <= 2*batchBytes && len(l.spare) < 8 {
+	if b.cost <= 2*batchBytes && len(l.spare) < spareBatches {
 		l.spare = append(l.spare, b)
 	}
 }

@@ -88,7 +88,9 @@ type Source struct {
 	found logEnd // of the topic at the start, known with the position
 
 	// The capturing goroutine's own.
-	peer     *eventLog // the peer's topic, while it is needed
+	emitted  stream.Emit // emit, made once
+	plumbing bool        // the unit being published holds no command
+	peer     *eventLog   // the peer's topic, while it is needed
 	peerUsed time.Time
 
 	captured int // events since they were counted last; the capturing goroutine's own
@@ -118,6 +120,7 @@ func New(cfg Config) *Source {
 		ended:    make(chan struct{}),
 	}
 	s.lane = newLane(&s.cfg, time.Now)
+	s.emitted = s.emit
 	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger}
 	if cfg.Ledger != nil {
 		s.values = newValues(s)

@@ -205,7 +205,12 @@ func latencies(b *testing.B, rate int, p path) []time.Duration {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	arrived := make(chan time.Duration, probes)
-	send, load := p(ctx, b, func(sent time.Time) { arrived <- time.Since(sent) })
+	send, load := p(ctx, b, func(sent time.Time) {
+		select {
+		case arrived <- time.Since(sent):
+		case <-ctx.Done(): // enough have arrived
+		}
+	})
 	var g errgroup.Group
 	loadCtx, stopLoad := context.WithCancel(ctx)
 	if rate > 0 {
