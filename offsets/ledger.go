@@ -134,7 +134,6 @@ func (l *Ledger) reset(floor int64) {
 	l.last, l.floor, l.lost, l.dropped, l.heard, l.wipes = floor, floor, 0, 0, 0, nil
 	l.dirty, l.causes, l.fresh, l.request = map[string]*dirtyKey{}, nil, nil, 0
 	l.commands = &commandNames{numbers: map[string]uint16{}}
-	l.applied = queue{}
 }
 
 // Close removes what lies on disk.

@@ -151,7 +151,7 @@ func (l *eventLog) visit(ctx context.Context, first, last int64, visit func(*sch
 	if first > last {
 		return nil
 	}
-	if l.next != first {
+	if l.next == 0 || first < l.next || first-l.next > skipAhead {
 		if err := l.reaches(ctx, last); err != nil {
 			return err
 		}
@@ -182,11 +182,15 @@ func (l *eventLog) visit(ctx context.Context, first, last int64, visit func(*sch
 	}
 }
 
+// skipAhead is how many events are read and passed over rather than looking
+// for a place anew, which takes several round trips.
+const skipAhead = 50_000
+
 // later tells whether reading a topic may go better later.
 func later(err error) bool {
 	var gone *kafka.RangeError // retention moved the log's start meanwhile
 	var short *shortError
-	return kafka.Retryable(err) || errors.Is(err, schema.ErrRegistryUnavailable) || errors.As(err, &gone) || errors.As(err, &short)
+	return kafka.Retryable(err) || errors.Is(err, errSilent) || errors.Is(err, schema.ErrRegistryUnavailable) || errors.As(err, &gone) || errors.As(err, &short)
 }
 
 // shortError tells that a topic ends before an event that was applied.
@@ -249,24 +253,28 @@ func (l *eventLog) seenAfter(ctx context.Context, seq int64, idle bool) (int64, 
 	if l.end.seq <= seq {
 		return seen, nil
 	}
-	err := l.visit(ctx, seq+1, l.end.seq, func(e *schema.Event) error {
-		seen = e.Seen
-		if !idle || e.Op != schema.OpControl || e.Command != schema.Heartbeat {
-			return errFound
-		}
-		return nil
-	})
-	var missing *missingError
-	switch {
-	case errors.Is(err, errFound), err == nil:
-		return seen, nil
-	case errors.As(err, &missing): // the sink stops at this hole; what it had seen is not known
-		return 0, nil
+	if err := l.seek(ctx, seq+1); err != nil {
+		return 0, err
 	}
-	return 0, err
+	var looked []*kgo.Record // to be read again
+	for more := true; more; {
+		e, err := l.read(ctx)
+		switch {
+		case err != nil:
+			l.close()
+			return 0, err
+		case e.Seq <= seq:
+			continue
+		case len(looked) == 0 && e.Seq > seq+1: // the sink stops at this hole; what the peer had seen is not known
+			l.close()
+			return 0, nil
+		}
+		looked, seen = append(looked, l.last), e.Seen
+		more = idle && e.Op == schema.OpControl && e.Command == schema.Heartbeat && e.Seq < l.end.seq
+	}
+	l.rest, l.next = append(looked, l.rest...), seq+1
+	return seen, nil
 }
-
-var errFound = errors.New("found")
 
 // seek begins to read at or before the event seq, which the log reaches. An
 // event lies at least as many offsets before the last one as seqs: between
@@ -310,7 +318,7 @@ const seekMargin = 64
 func (l *eventLog) read(ctx context.Context) (*schema.Event, error) {
 	for {
 		for len(l.rest) == 0 {
-			records, err := l.consumer.Poll(ctx)
+			records, err := l.poll(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("reading %s: %w", l.topic, err)
 			}
@@ -323,6 +331,22 @@ func (l *eventLog) read(ctx context.Context) (*schema.Event, error) {
 			return l.decode(ctx, r)
 		}
 	}
+}
+
+// errSilent tells that an event that must be there did not come.
+var errSilent = errors.New("nothing more comes")
+
+// silence is how long a log may be silent: then its end is looked at again.
+const silence = 10 * time.Second
+
+func (l *eventLog) poll(ctx context.Context) ([]*kgo.Record, error) {
+	soon, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	records, err := l.consumer.Poll(soon)
+	if err != nil && soon.Err() != nil && ctx.Err() == nil {
+		return nil, errSilent
+	}
+	return records, err
 }
 
 func (l *eventLog) decode(ctx context.Context, r *kgo.Record) (*schema.Event, error) {

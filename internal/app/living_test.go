@@ -77,8 +77,13 @@ const endTime = 30 * time.Second
 // more, and holds that they are equal still.
 func (l *link) endEqual(grace time.Duration) {
 	l.t.Helper()
+	l.endEqualWithin(endTime, grace)
+}
+
+func (l *link) endEqualWithin(limit, grace time.Duration) {
+	l.t.Helper()
 	started := time.Now()
-	l.equal(endTime, grace)
+	l.equal(limit, grace)
 	l.t.Logf("equal after %v", time.Since(started).Round(time.Millisecond))
 	l.quiet()
 	l.equal(endTime, grace)
