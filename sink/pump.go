@@ -197,9 +197,10 @@ func (a *applier) settle(err error, b *batch) error {
 		}
 		ledger.Conflicts().NoEffect(f.db, f.key, f.command, f.seq, f.reply, won)
 		a.sink.cfg.Metrics.noEffect.Inc()
-		a.sink.cfg.Log.Warn("a command had no effect: the key differs between the sites, and home's value settles it",
-			"site", a.sink.cfg.Target, "command", f.command, "db", f.db, "key", shown(f.key), "seq", f.seq, "offset", f.offset, "reply", f.reply)
 	}
+	first := data.failed[0] // the others are among the conflicts
+	a.sink.cfg.Log.Warn("commands had no effect: the keys differ between the sites, and home's values settle it", "site", a.sink.cfg.Target,
+		"commands", len(data.failed), "first", first.command, "db", first.db, "key", shown(first.key), "seq", first.seq, "offset", first.offset, "reply", first.reply)
 	if data.markMoved {
 		return errMarkMoved
 	}
