@@ -28,7 +28,8 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(c.done)
-		dieWithParent(cmd)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a group of its own, see kill
+		dieWithParent(cmd.SysProcAttr)
 		err := cmd.Start()
 		if err == nil {
 			c.process = cmd.Process
@@ -53,11 +54,16 @@ func (c *child) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// kill ends the process as kill -9 does and waits for its end.
+// kill ends the process as kill -9 does and waits for its end. The processes
+// that it forked (a redis-server's BGSAVE) end with it: they would go on
+// writing into the test's directory.
 func (c *child) kill() error {
-	err := c.signal(syscall.SIGKILL)
+	err := syscall.Kill(-c.process.Pid, syscall.SIGKILL)
 	<-c.done
-	return err
+	if err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("killing process group %d: %w", c.process.Pid, err)
+	}
+	return nil
 }
 
 func (c *child) ended() bool {

@@ -1,10 +1,5 @@
 package testkit
 
-import (
-	"os/exec"
-	"syscall"
-)
+import "syscall"
 
-func dieWithParent(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-}
+func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }

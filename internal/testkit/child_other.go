@@ -2,7 +2,7 @@
 
 package testkit
 
-import "os/exec"
+import "syscall"
 
 // dieWithParent does nothing: only Linux ends a process with its parent.
-func dieWithParent(*exec.Cmd) {}
+func dieWithParent(*syscall.SysProcAttr) {}
