@@ -98,15 +98,3 @@ func (l *Ledger) elements(k key, e *schema.Event, t *command.Touch, v *Verdict) 
 	}
 	return nil
 }
-
-// Protects tells whether this site has a write of key that seen had not seen:
-// whether a FLUSH must leave it.
-func (l *Ledger) Protects(db int32, name []byte, seen int64) (bool, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.cfg.Rules.NoD {
-		return false, nil
-	}
-	own, err := l.look(l.hasher.key(db, name), seen)
-	return own.lastBut(command.Deletion) > seen || l.swapped(db, seen) > seen, err
-}

@@ -172,11 +172,11 @@ func TestLongNames(t *testing.T) {
 	long := strings.Repeat("n", 3*blockBytes)
 	own(t, l, "RENAME "+long+"1 "+long+"2", "SET "+long+"3 v", "SET "+long+"4 v", "SADD s x", "SADD s y", "SADD s z")
 	for _, name := range []string{long + "1", long + "2", long + "4"} {
-		if ok, err := l.Protects(0, []byte(name), 0); err != nil || !ok {
+		if ok, err := protects(l, 0, []byte(name), 0); err != nil || !ok {
 			t.Errorf("Protects = %v, %v", ok, err)
 		}
 	}
-	if ok, err := l.Protects(0, []byte(long), 0); err != nil || ok {
+	if ok, err := protects(l, 0, []byte(long), 0); err != nil || ok {
 		t.Errorf("a key that is not there: Protects = %v, %v", ok, err)
 	}
 }

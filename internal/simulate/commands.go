@@ -147,16 +147,19 @@ func lpush(m *memory, args [][]byte) outcome {
 	return done
 }
 
-func lpop(m *memory, args [][]byte) outcome {
-	v, ok := m.of(string(args[0]), list)
-	switch {
-	case !ok:
-		return failed
-	case len(v.items) == 0:
-		return nothing
+// popFirst removes the first element of a list, or of a sorted set.
+func popFirst(k kind) func(*memory, [][]byte) outcome {
+	return func(m *memory, args [][]byte) outcome {
+		v, ok := m.of(string(args[0]), k)
+		switch {
+		case !ok:
+			return failed
+		case len(v.items) == 0:
+			return nothing
+		}
+		m.put(string(args[0]), v.with(v.items[1:]))
+		return done
 	}
-	m.put(string(args[0]), v.with(v.items[1:]))
-	return done
 }
 
 func ltrim(m *memory, args [][]byte) outcome {
@@ -394,18 +397,6 @@ func zincrby(m *memory, args [][]byte) outcome {
 		return failed
 	}
 	m.put(string(args[0]), v.setMember(string(args[2]), func(f *item) { f.score += number(args[1]) }))
-	return done
-}
-
-func zpopmin(m *memory, args [][]byte) outcome {
-	v, ok := m.of(string(args[0]), zset)
-	switch {
-	case !ok:
-		return failed
-	case len(v.items) == 0:
-		return nothing
-	}
-	m.put(string(args[0]), v.with(v.items[1:]))
 	return done
 }
 

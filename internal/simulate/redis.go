@@ -178,10 +178,10 @@ func (m *memory) run(args [][]byte) outcome {
 var commands = map[string]func(m *memory, args [][]byte) outcome{
 	"COPY": copyKey, "DEL": del, "FLUSHDB": flush, "PERSIST": persist, "PEXPIREAT": expireAt, "RENAME": rename, "UNLINK": del,
 	"APPEND": appendText, "INCR": incr, "MSET": mset, "SET": setText,
-	"LMOVE": lmove, "LPOP": lpop, "LPUSH": lpush, "LREM": lrem, "LSET": lset, "LTRIM": ltrim, "RPUSH": rpush,
+	"LMOVE": lmove, "LPOP": popFirst(list), "LPUSH": lpush, "LREM": lrem, "LSET": lset, "LTRIM": ltrim, "RPUSH": rpush,
 	"SADD": sadd, "SMOVE": smove, "SREM": removeMembers(set), "SUNIONSTORE": sunionstore,
 	"HDEL": removeMembers(hash), "HINCRBY": hincrby, "HPEXPIREAT": hexpireAt, "HSET": hset,
-	"ZADD": zadd, "ZINCRBY": zincrby, "ZPOPMIN": zpopmin, "ZREM": removeMembers(zset), "ZREMRANGEBYRANK": zremrange,
+	"ZADD": zadd, "ZINCRBY": zincrby, "ZPOPMIN": popFirst(zset), "ZREM": removeMembers(zset), "ZREMRANGEBYRANK": zremrange,
 	"XADD": xadd, "XDEL": xdel, "XTRIM": xtrim,
 }
 

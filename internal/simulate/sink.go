@@ -170,13 +170,18 @@ func (s *site) planChunk(p *plan, n int) error {
 		return nil
 	}
 	p.events, p.mark = nil, e.Seq-1
+	var touch command.Touch
+	var verdict offsets.Verdict
 	for _, key := range s.wiping.keys[:p.chunk] {
-		protected, err := s.ledger.Protects(0, []byte(key), e.Seen)
-		if err != nil {
+		gone := schema.Event{Op: schema.OpDelete, Key: []byte(key), Command: "UNLINK", Seq: e.Seq, Seen: e.Seen}
+		if err := touch.Of(&gone); err != nil {
+			return err
+		}
+		if err := s.ledger.Decide(&gone, &touch, false, &verdict); err != nil {
 			return err
 		}
 		p.watched = append(p.watched, key)
-		if !protected {
+		if !verdict.LeaveOut {
 			p.actions = append(p.actions, change{e, [][]byte{wordDel, []byte(key), nothingKey}})
 		}
 	}
