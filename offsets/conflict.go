@@ -286,13 +286,11 @@ func (l *Ledger) passKeys(seq, seen int64, name string, t *command.Touch, unseen
 			}
 		}
 		if several {
-			chain, err := l.chain(t, more, seen)
+			chain, found, err := l.chainOnce(t, more, seen, seq)
 			if err != nil {
 				return err
 			}
-			if len(chain) > 0 {
-				hit, more = true, chain
-			}
+			hit, more = hit || found, chain
 		}
 	}
 	if !hit {
@@ -303,8 +301,8 @@ func (l *Ledger) passKeys(seq, seen int64, name string, t *command.Touch, unseen
 			l.taint(t.Keys[i].DB, t.Keys[i].Name, cause)
 		}
 	}
-	for i := range more {
-		l.taint(more[i].DB, more[i].Name, cause)
+	for i := range more { // a restart that knows of this event only finds them again
+		l.taint(more[i].DB, more[i].Name, seq)
 	}
 	return nil
 }
@@ -354,115 +352,228 @@ func (l *Ledger) conflicts(k key, own touched, c *command.Touch, written bool, s
 	return true, nil
 }
 
+// chainRoot says that conflicts were followed from a key: all that they lead to
+// is dirty because of cause, or something before it.
+type chainRoot struct {
+	seen, cause int64
+	written     bool // else from what writes the key only
+	found       bool // something
+}
+
+const mostChained = 10_000
+
+// chainOnce is chain, unless all that it can find is dirty already: it was
+// followed from the same keys and nothing was changed here since. It tells
+// whether there is such a conflict.
+func (l *Ledger) chainOnce(c *command.Touch, found []command.KeyTouch, seen, cause int64) ([]command.KeyTouch, bool, error) {
+	if l.chainedAt != l.last || len(l.chained) > mostChained {
+		clear(l.chained)
+		l.chainedAt, l.chainedAll = l.last, chainRoot{}
+	}
+	if all := &l.chainedAll; all.found && all.seen <= seen && all.cause <= cause {
+		return found, len(found) > 0, nil
+	}
+	known, any := true, len(found) > 0
+	is := func(k *command.KeyTouch, written bool) {
+		r, ok := l.chained[keyText(k.DB, k.Name)]
+		known = known && ok && r.seen <= seen && r.cause <= cause && (r.written || !written)
+		any = any || r.found
+	}
+	for i := range c.Keys {
+		is(&c.Keys[i], c.Keys[i].Written)
+	}
+	for i := range found {
+		is(&found[i], true)
+	}
+	if known {
+		return found, any, nil
+	}
+	chain, all, err := l.chain(c, found, seen)
+	if err != nil {
+		return nil, false, err
+	}
+	if all {
+		l.chainedAll = chainRoot{seen: seen, cause: cause, found: true}
+	}
+	root := chainRoot{seen: seen, cause: cause, found: len(chain) > 0}
+	for i := range c.Keys {
+		root.written = c.Keys[i].Written
+		l.chained[keyText(c.Keys[i].DB, c.Keys[i].Name)] = root
+	}
+	root.written = true
+	for i := range found {
+		l.chained[keyText(found[i].DB, found[i].Name)] = root
+	}
+	return chain, root.found, nil
+}
+
 // chain follows own unseen changes of several keys, in order: one that
 // touches what c writes, or writes what c touches, passes the conflict on to
 // all keys that it writes. It returns the keys that c does not write itself.
 // Those found to be in conflict by what c reads count from the beginning,
-// whatever the order was: more may become dirty than rule H asks for.
-func (l *Ledger) chain(c *command.Touch, found []command.KeyTouch, seen int64) ([]command.KeyTouch, error) {
-	tainted, touches := map[string]bool{}, map[string]bool{}
+// whatever the order was: more may become dirty than rule H asks for. all
+// tells that nothing is left that a chain could find.
+func (l *Ledger) chain(c *command.Touch, found []command.KeyTouch, seen int64) (more []command.KeyTouch, all bool, err error) {
+	w := chainWalk{at: map[string]int{}, more: found, follow: !l.cfg.Rules.NoChain}
 	for i := range c.Keys {
-		text := keyText(c.Keys[i].DB, c.Keys[i].Name)
-		touches[text] = true
+		bits := byte(markTouched)
 		if c.Keys[i].Written {
-			tainted[text] = true
+			bits |= markTainted | markWritten
 		}
+		w.add(l.hasher, c.Keys[i].DB, c.Keys[i].Name, bits)
 	}
 	for i := range found {
-		tainted[keyText(found[i].DB, found[i].Name)] = true
+		w.add(l.hasher, found[i].DB, found[i].Name, markTainted|markWritten)
 	}
-	written := tainted
-	if l.cfg.Rules.NoChain {
-		written = map[string]bool{}
-		for k := range tainted {
-			written[k] = true
-		}
-	}
-	more := found
 	for _, s := range l.shelves {
 		if _, last := s.span(); last <= seen {
 			continue
 		}
 		if g, ok := s.(*generation); ok {
-			more = l.chainIn(g, seen, tainted, touches, written, more)
+			w.through(g, l.hasher, seen)
 			continue
 		}
+		w.unknown = true
 		err := s.multis(func(seq int64, keys []command.KeyTouch) {
-			if seq <= seen {
-				return
-			}
-			hit := false
-			for i := range keys {
-				text := keyText(keys[i].DB, keys[i].Name)
-				hit = hit || written[text] || keys[i].Written && touches[text]
-			}
-			if !hit {
-				return
-			}
-			for i := range keys {
-				text := keyText(keys[i].DB, keys[i].Name)
-				if keys[i].Written && !tainted[text] {
-					tainted[text] = true
-					more = append(more, command.KeyTouch{DB: keys[i].DB, Name: append([]byte(nil), keys[i].Name...), Written: true})
-				}
+			if seq > seen {
+				w.pass(l.hasher, keys)
 			}
 		})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return more, nil
+	return w.more, w.all(seen), nil
 }
 
-// The marks of a generation's records in chainIn.
+// chainWalk is chain on its way through the shelves.
+type chainWalk struct {
+	keys   []chainKey
+	at     map[string]int // in keys
+	more   []command.KeyTouch
+	follow bool
+
+	left    []*generation // hold keys that could have become tainted
+	unknown bool          // whether shelves on disk do
+}
+
+type chainKey struct {
+	key
+	bits byte
+}
+
 const (
 	markTainted = 1 << iota
-	markWritten
+	markWritten // passes the conflict on to what reads it
 	markTouched
 )
 
-// chainIn is chain for a shelf in memory: keys are the numbers of its records
-// there, so that a walk over many changes neither makes nor compares names.
-func (l *Ledger) chainIn(g *generation, seen int64, tainted, touches, written map[string]bool, more []command.KeyTouch) []command.KeyTouch {
+func (w *chainWalk) add(h hasher, db int32, name []byte, bits byte) byte {
+	text := keyText(db, name)
+	n, ok := w.at[text]
+	if !ok {
+		n = len(w.keys)
+		w.at[text] = n
+		w.keys = append(w.keys, chainKey{key: h.key(db, []byte(text[4:]))})
+	}
+	w.keys[n].bits |= bits
+	return w.keys[n].bits
+}
+
+// taint adds a key that c does not write itself, and returns its marks.
+func (w *chainWalk) taint(h hasher, db int32, name []byte) byte {
+	bits := byte(markTainted)
+	if w.follow {
+		bits |= markWritten
+	}
+	w.more = append(w.more, command.KeyTouch{DB: db, Name: append([]byte(nil), name...), Written: true})
+	return w.add(h, db, name, bits)
+}
+
+func (w *chainWalk) bits(k *command.KeyTouch) byte {
+	if n, ok := w.at[keyText(k.DB, k.Name)]; ok {
+		return w.keys[n].bits
+	}
+	return 0
+}
+
+// hits tells whether a change of several keys passes the conflict on through
+// one of them.
+func hits(bits byte, written bool) bool {
+	return bits&markWritten != 0 || written && bits&markTouched != 0
+}
+
+// pass goes on to one change of several keys.
+func (w *chainWalk) pass(h hasher, keys []command.KeyTouch) {
+	if !slices.ContainsFunc(keys, func(k command.KeyTouch) bool { return hits(w.bits(&k), k.Written) }) {
+		return
+	}
+	for i := range keys {
+		if keys[i].Written && w.bits(&keys[i])&markTainted == 0 {
+			w.taint(h, keys[i].DB, keys[i].Name)
+		}
+	}
+}
+
+// through is pass for all changes behind seen of a shelf in memory: keys are
+// the numbers of its records there, so that a walk over many changes neither
+// makes nor compares names. It ends once it can find no more.
+func (w *chainWalk) through(g *generation, h hasher, seen int64) {
 	marks := make([]byte, len(g.records))
-	l.mark(g, marks, tainted, markTainted)
-	l.mark(g, marks, written, markWritten)
-	l.mark(g, marks, touches, markTouched)
+	left := g.writtenBySeveral(seen) // and may become tainted
+	for i := range w.keys {
+		n, ok := g.number(w.keys[i].key)
+		if !ok {
+			continue
+		}
+		marks[n] = w.keys[i].bits
+		if marks[n]&markTainted != 0 && g.seq(g.records[n].several) > seen {
+			left--
+		}
+	}
 	first := sort.Search(len(g.several), func(i int) bool { return g.seq(g.several[i].seq) > seen })
 	from := uint32(0)
 	if first > 0 {
 		from = g.several[first-1].keysEnd
 	}
 	for _, m := range g.several[first:] {
+		if left == 0 {
+			return
+		}
 		keys := g.severalKeys[from:m.keysEnd]
 		from = m.keysEnd
-		if !slices.ContainsFunc(keys, func(k multiKey) bool {
-			return marks[k.record]&markWritten != 0 || k.written && marks[k.record]&markTouched != 0
-		}) {
+		if !slices.ContainsFunc(keys, func(k multiKey) bool { return hits(marks[k.record], k.written) }) {
 			continue
 		}
 		for _, k := range keys {
 			if !k.written || marks[k.record]&markTainted != 0 {
 				continue
 			}
-			marks[k.record] |= markTainted
-			if !l.cfg.Rules.NoChain {
-				marks[k.record] |= markWritten
-			}
 			r := &g.records[k.record]
-			tainted[keyText(r.db, g.name(r))] = true
-			more = append(more, command.KeyTouch{DB: r.db, Name: append([]byte(nil), g.name(r)...), Written: true})
+			marks[k.record] = w.taint(h, r.db, g.name(r))
+			left--
 		}
 	}
-	return more
+	if left > 0 {
+		w.left = append(w.left, g)
+	}
 }
 
-func (l *Ledger) mark(g *generation, marks []byte, keys map[string]bool, mark byte) {
-	for text := range keys {
-		if n, ok := g.number(l.hasher.key(keyOf(text))); ok {
-			marks[n] |= mark
+// all tells whether in the end every key is tainted that own changes of
+// several keys behind seen wrote.
+func (w *chainWalk) all(seen int64) bool {
+	for _, g := range w.left {
+		left := g.writtenBySeveral(seen)
+		for i := range w.keys {
+			if n, ok := g.number(w.keys[i].key); ok && w.keys[i].bits&markTainted != 0 && g.seq(g.records[n].several) > seen {
+				left--
+			}
+		}
+		if left > 0 {
+			return false
 		}
 	}
+	return !w.unknown
 }
 
 // passWipe is rule H for FLUSHDB and FLUSHALL, which count as one deletion

@@ -88,6 +88,7 @@ type generation struct {
 	elements        map[uint64]uint32
 	several         []multi
 	severalKeys     []multiKey
+	severalWritten  int // records that changes of several keys write
 }
 
 // record is touched, with seqs relative to base.
@@ -96,6 +97,7 @@ type record struct {
 	name, length             uint32
 	db                       int32
 	last, other, whole, read uint32
+	several                  uint32 // the last change of several keys that wrote it
 	kind                     command.Kind
 	command                  uint16
 }
@@ -111,7 +113,7 @@ const (
 	generationEntries = 1 << 14 // keys, elements, and keys of changes of several
 	generationNames   = 1 << 20 // bytes
 	generationSeqs    = 1 << 30
-	recordBytes       = 40 + 3*4 // a record and its share of slots
+	recordBytes       = 44 + 3*4 // a record and its share of slots
 	elementBytes      = 20
 	multiBytes        = 8
 	multiKeyBytes     = 8
@@ -203,6 +205,12 @@ func (g *generation) add(h hasher, seq int64, t *command.Touch, name uint16) {
 				r.other = r.last
 			}
 			r.last, r.kind, r.command = at, kind, name
+			if t.Multi() {
+				if r.several == 0 {
+					g.severalWritten++
+				}
+				r.several = at
+			}
 			if len(t.Elements) == 0 && kind != command.Deletion && kind != command.Pop || t.Multi() {
 				r.whole = at
 			}
@@ -220,6 +228,21 @@ func (g *generation) add(h hasher, seq int64, t *command.Touch, name uint16) {
 	if t.Multi() {
 		g.several = append(g.several, multi{at, uint32(len(g.severalKeys))})
 	}
+}
+
+// writtenBySeveral counts the keys that changes of several keys behind seen
+// wrote.
+func (g *generation) writtenBySeveral(seen int64) int {
+	if seen < g.first {
+		return g.severalWritten
+	}
+	n := 0
+	for i := range g.records {
+		if g.seq(g.records[i].several) > seen {
+			n++
+		}
+	}
+	return n
 }
 
 func (g *generation) span() (first, last int64) { return g.first, g.to }
@@ -280,11 +303,6 @@ func (g *generation) memory() int64 {
 
 func (g *generation) disk() int64 { return 0 }
 func (g *generation) drop() error { return nil }
-
-// keyOf is the key that keyText stands for.
-func keyOf(text string) (db int32, name []byte) {
-	return int32(binary.BigEndian.Uint32([]byte(text[:4]))), []byte(text[4:])
-}
 
 // keyText is a key for maps: database, then name.
 func keyText(db int32, name []byte) string {

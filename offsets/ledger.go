@@ -68,6 +68,9 @@ type Ledger struct {
 
 	dirty               map[string]*dirtyKey
 	causes              causes
+	chained             map[string]chainRoot // by key, since own seq chainedAt
+	chainedAt           int64
+	chainedAll          chainRoot     // all keys that a chain can find are dirty
 	fresh               []*dirtyKey   // dirty since TakeDirty was called last
 	wake                chan struct{} // signalled when fresh grows
 	request             int64         // cause of a SNAPSHOT_REQUEST not answered yet; 0: none
@@ -133,6 +136,7 @@ func (l *Ledger) reset(floor int64) {
 	l.shelves, l.current, l.memory, l.disk = nil, nil, 0, 0
 	l.last, l.floor, l.lost, l.dropped, l.heard, l.wipes = floor, floor, 0, 0, 0, nil
 	l.dirty, l.causes, l.fresh, l.request = map[string]*dirtyKey{}, nil, nil, 0
+	l.chained, l.chainedAt = map[string]chainRoot{}, -1
 	l.commands = &commandNames{numbers: map[string]uint16{}}
 }
 
@@ -386,6 +390,7 @@ func (l *Ledger) Recall(from int64, events func(visit func(*schema.Event) error)
 	}
 	l.shelves = append(older.shelves, l.shelves...)
 	l.wipes = append(older.wipes, l.wipes...)
+	l.chainedAt = -1
 	l.memory += older.memory
 	l.disk += older.disk
 	l.floor, l.lost, l.dropped = min(l.floor, from), max(l.lost, older.lost), l.dropped+older.dropped

@@ -203,7 +203,8 @@ func (n *naive) pass(c *change, seq, seen, upTo int64, early bool) (tainted map[
 	if !hit {
 		return nil
 	}
-	n.taint(tainted, cause)
+	n.taint(written(c), cause)
+	n.taint(tainted, seq) // what is found anew from c alone needs no lower cause
 	return tainted
 }
 
