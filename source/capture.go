@@ -19,10 +19,12 @@ import (
 // capture follows the Redis until ctx is done: connect, synchronise, read,
 // and again when the link is cut.
 func (s *Source) capture(ctx context.Context, p *publisher) error {
-	if err := p.ready(ctx); err != nil { // the position is known
-		return err
+	looked := s.lookAtPeer(ctx)
+	ready := p.ready(ctx)
+	looked()
+	if !ready {
+		return nil
 	}
-	defer s.restPeer(0)
 	if err := s.remember(ctx); err != nil {
 		return err
 	}
@@ -36,7 +38,7 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 		s.setConn(nil)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // stopped: an orderly end
 		case err == nil, errors.Is(err, ErrSnapshotDone):
 			return err
 		case !replica.Retryable(err) && !notNow(err):
@@ -48,7 +50,7 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 		s.setWaiting("Redis at site " + s.cfg.Site + ": " + err.Error())
 		s.cfg.Log.Warn("replication link lost, connecting again", "site", s.cfg.Site, "error", err)
 		if retry.Wait(ctx, attempt) != nil {
-			return nil
+			return nil //nolint:nilerr // stopped while it waited: an orderly end
 		}
 	}
 }

@@ -24,13 +24,14 @@ type publisher struct {
 	decoder *schema.Decoder // of the topic's last event
 }
 
-// ready waits until the position that Kafka holds is known.
-func (p *publisher) ready(ctx context.Context) error {
+// ready waits until the position that Kafka holds is known; false if ctx ended
+// before.
+func (p *publisher) ready(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
-		return nil
+		return false
 	case <-p.known:
-		return nil
+		return true
 	}
 }
 
@@ -117,8 +118,14 @@ func (p *publisher) session(ctx context.Context, headers *headers) error {
 	if err != nil {
 		return err
 	}
-	if !isClosed(p.known) && len(tail.Records) > 0 {
-		p.source.found = logEnd{seq: pos.Seq, offset: tail.Records[len(tail.Records)-1].Offset, start: tail.Start}
+	reader := ring.TakeReader()
+	if !isClosed(p.known) && p.cfg.Ledger != nil {
+		p.source.own.consumer = reader
+		if n := len(tail.Records); n > 0 {
+			p.source.own.end = logEnd{seq: pos.Seq, offset: tail.Records[n-1].Offset, start: tail.Start}
+		}
+	} else {
+		reader.Close()
 	}
 	if err := p.adopt(pos); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -11,6 +12,26 @@ import (
 	"twinlog/internal/kafka"
 	"twinlog/schema"
 )
+
+// lookAtPeer looks at the peer's topic while the own position is being read:
+// over a distance either takes long. What goes wrong is found again by
+// remember. It returns a function that waits for the end of it.
+func (s *Source) lookAtPeer(ctx context.Context) (wait func()) {
+	if s.cfg.Ledger == nil {
+		return func() {}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.peer.look(ctx, 0) })
+	return wg.Wait
+}
+
+// closeLogs ends what reads the topics.
+func (s *Source) closeLogs() {
+	s.restPeer(0)
+	if s.own != nil {
+		s.own.close()
+	}
+}
 
 // remember fills the ledger from the topics: own changes that the peer may
 // not have seen, and what of the peer is not settled (rule P). Nothing of this
@@ -24,6 +45,7 @@ func (s *Source) remember(ctx context.Context) error {
 		err := s.rememberOnce(ctx)
 		switch {
 		case err == nil:
+			s.own.close()
 			s.cfg.Log.Debug("ledger filled", "site", s.cfg.Site, "events", s.cfg.Ledger.Size().Unseen, "took", time.Since(started))
 			return nil
 		case ctx.Err() != nil:
@@ -41,9 +63,8 @@ func (s *Source) remember(ctx context.Context) error {
 
 func (s *Source) rememberOnce(ctx context.Context) error {
 	pos := s.lane.position()
-	s.restPeer(0)
-	peer := s.newLog(s.cfg.PeerTopic)
-	s.peer, s.peerUsed = peer, time.Now() // what comes first in the stream may need it
+	peer, own := s.peer, s.own
+	s.peerUsed = time.Now() // what comes first in the stream may need it
 	floor, err := peer.seenAfter(ctx, pos.Settled, pos.Settled == pos.Seen)
 	if err != nil {
 		return err
@@ -51,9 +72,6 @@ func (s *Source) rememberOnce(ctx context.Context) error {
 	if err := s.cfg.Ledger.Reset(floor, pos.Seen); err != nil {
 		return fmt.Errorf("emptying the ledger of site %s: %w", s.cfg.Site, err)
 	}
-	own := s.newLog(s.cfg.Topic)
-	own.end = s.found
-	defer own.close()
 	return s.cfg.Ledger.Replay(pos, func(visit func(*schema.Event) error) error {
 		return s.ownEvents(ctx, own, floor, pos.Seq, visit)
 	}, func(first, last int64, visit func(*schema.Event) error) error {

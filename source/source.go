@@ -85,7 +85,7 @@ type Source struct {
 	turner *stream.Turner
 	values *values // nil without a ledger
 
-	found logEnd // of the topic at the start, known with the position
+	own *eventLog // the topic, as it was when the position was read; nil without a ledger
 
 	// The capturing goroutine's own.
 	emitted  stream.Emit // emit, made once
@@ -124,6 +124,7 @@ func New(cfg Config) *Source {
 	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger}
 	if cfg.Ledger != nil {
 		s.values = newValues(s)
+		s.own, s.peer = s.newLog(cfg.Topic), s.newLog(cfg.PeerTopic)
 		s.turner.Values = s.values.at
 		s.turner.PeerTopicID = cfg.PeerTopicID
 	}
@@ -156,6 +157,7 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return p.run(runCtx) })
 	err := g.Wait()
+	s.closeLogs()
 	s.setWaiting("")
 	return errors.Join(err, captureErr)
 }

@@ -34,6 +34,7 @@ type reading struct {
 func newReading(t *testing.T, server *testkit.Redis) *reading {
 	t.Helper()
 	cfg := newTestSource(server, 1<<20).cfg
+	cfg.Decoder = func() *schema.Decoder { return schema.NewDecoder(nil) }
 	cfg.Instance, cfg.Ledger = "me", offsets.NewLedger(offsets.LedgerConfig{Site: "a", Home: true, Dir: t.TempDir(), MaxMemory: 1 << 20, MaxDisk: 1 << 20})
 	v := New(cfg).values
 	t.Cleanup(v.disconnect)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 
 	"twinlog/internal/admin"
 	"twinlog/internal/kafka"
@@ -265,16 +266,17 @@ func (w *Worker) setPrechecking(is bool) {
 }
 
 func (w *Worker) ensureTopics(ctx context.Context, client []kgo.Opt) error {
+	var g errgroup.Group
 	for _, h := range w.halves {
-		info, err := kafka.EnsureTopic(ctx, client, h.topic, 1, kafka.TopicConfig{
-			ReplicationFactor: w.o.Kafka.Topic.ReplicationFactor, Retention: w.o.Kafka.Topic.Retention, MaxMessageBytes: w.o.MaxEventBytes + topicHeadroom,
-		})
-		if err != nil {
+		g.Go(func() error {
+			info, err := kafka.EnsureTopic(ctx, client, h.topic, 1, kafka.TopicConfig{
+				ReplicationFactor: w.o.Kafka.Topic.ReplicationFactor, Retention: w.o.Kafka.Topic.Retention, MaxMessageBytes: w.o.MaxEventBytes + topicHeadroom,
+			})
+			h.topicID = info.ID
 			return err
-		}
-		h.topicID = info.ID
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // topicHeadroom is what a record may have besides its value: key, headers, framing.

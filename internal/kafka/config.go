@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
@@ -61,7 +63,7 @@ func (c Config) Options() ([]kgo.Opt, error) {
 	if len(c.Brokers) == 0 {
 		return nil, errors.New("kafka.brokers is empty: name at least one broker, as in [127.0.0.1:9092]")
 	}
-	opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("twinlog"), kgo.MetadataMinAge(50 * time.Millisecond), kgo.DisableClientMetrics()}
+	opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("twinlog"), kgo.MetadataMinAge(50 * time.Millisecond), kgo.DisableClientMetrics(), kgo.MaxVersions(Versions())}
 	if c.TLS != nil {
 		t, err := c.TLS.build()
 		if err != nil {
@@ -81,6 +83,15 @@ func (c Config) Options() ([]kgo.Opt, error) {
 		return append(opts, kgo.SASL(scram.Auth{User: s.Username, Pass: s.Password}.AsSha512Mechanism())), nil
 	}
 	return nil, fmt.Errorf("kafka.sasl.mechanism %q is not known: use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", c.SASL.Mechanism)
+}
+
+// Versions are the requests that clients make. ApiVersions, the first one on
+// every connection, is one that all brokers since 2.4 know: a newer one is
+// refused first, which costs each connection a round trip.
+func Versions() *kversion.Versions {
+	v := kversion.Stable()
+	v.SetMaxKeyVersion(kmsg.ApiVersions.Int16(), 3)
+	return v
 }
 
 func (c *TLSConfig) build() (*tls.Config, error) {

@@ -35,6 +35,7 @@ type Consumer struct {
 	client *kgo.Client
 	next   int64 // offset wanted
 	end    int64
+	came   bool // a record, so the client knows the partition
 	batch  []*kgo.Record
 }
 
@@ -74,8 +75,12 @@ func newConsumer(cfg ConsumerConfig, start ...kgo.Opt) (*Consumer, error) {
 // ReadFrom makes the next Poll return what comes from offset on. A client that is
 // connected already goes on with its connections.
 func (c *Consumer) ReadFrom(offset int64) {
-	c.client.RemoveConsumePartitions(map[string][]int32{c.cfg.Topic: {c.cfg.Partition}})
-	c.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{c.cfg.Topic: {c.cfg.Partition: kgo.NewOffset().At(offset)}})
+	if c.came {
+		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.cfg.Topic: {c.cfg.Partition: {Epoch: -1, Offset: offset}}})
+	} else {
+		c.client.RemoveConsumePartitions(map[string][]int32{c.cfg.Topic: {c.cfg.Partition}})
+		c.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{c.cfg.Topic: {c.cfg.Partition: kgo.NewOffset().At(offset)}})
+	}
 	c.next, c.end = offset, -1
 }
 
@@ -94,6 +99,7 @@ func (c *Consumer) Poll(ctx context.Context) ([]*kgo.Record, error) {
 		c.batch = append(c.batch, p.Records...)
 	})
 	if n := len(c.batch); n > 0 {
+		c.came = true
 		c.next = c.batch[n-1].Offset + 1
 	}
 	if first != nil {
@@ -138,7 +144,12 @@ const tailWindow = 64
 // ReadTail returns the newest committed events of a partition, without
 // waiting for transactions under way.
 func ReadTail(ctx context.Context, client []kgo.Opt, topic string, partition int32) (Tail, error) {
-	return readTail(ctx, client, topic, partition, lastStable)
+	c, err := NewReader(ConsumerConfig{Client: client, Topic: topic, Partition: partition, MaxBytes: 8 << 20})
+	if err != nil {
+		return Tail{}, err
+	}
+	defer c.Close()
+	return c.Tail(ctx)
 }
 
 // endOf names the offset up to which a tail is read.
@@ -153,15 +164,6 @@ func highWatermark(ctx context.Context, adm *kadm.Client, topic string) (kadm.Li
 
 func lastStable(ctx context.Context, adm *kadm.Client, topic string) (kadm.ListedOffsets, error) {
 	return adm.ListCommittedOffsets(ctx, topic)
-}
-
-func readTail(ctx context.Context, client []kgo.Opt, topic string, partition int32, end endOf) (Tail, error) {
-	c, err := NewReader(ConsumerConfig{Client: client, Topic: topic, Partition: partition, MaxBytes: 8 << 20})
-	if err != nil {
-		return Tail{}, err
-	}
-	defer c.Close()
-	return c.tail(ctx, end)
 }
 
 // Tail is ReadTail of the consumer's partition. Where it reads afterwards is

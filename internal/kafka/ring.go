@@ -53,6 +53,7 @@ type RingConfig struct {
 type Ring struct {
 	cfg       RingConfig
 	clients   [ringSize]*kgo.Client
+	reader    *Consumer // of the partition; nil once it was taken
 	next      int
 	lastStart time.Time
 	tokens    chan struct{} // one for each transaction not committed yet
@@ -82,7 +83,7 @@ func OpenRing(ctx context.Context, cfg RingConfig) (*Ring, error) {
 		}
 		r.clients[i] = client
 	}
-	if err := r.fence(ctx); err != nil {
+	if err := r.open(ctx); err != nil {
 		r.closeClients()
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func OpenRing(ctx context.Context, cfg RingConfig) (*Ring, error) {
 
 func (r *Ring) newClient(i int) (*kgo.Client, error) {
 	opts := append(slices.Clone(r.cfg.Client),
-		kgo.TransactionalID(fmt.Sprintf("%s.%d", r.cfg.Prefix, i)),
+		kgo.TransactionalID(r.id(i)),
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
@@ -109,17 +110,44 @@ func (r *Ring) newClient(i int) (*kgo.Client, error) {
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 		kgo.UnknownTopicRetries(unknownTopicRetries),
 	)
-	opts = append(opts, observed(r.cfg.Metrics, fmt.Sprintf("%s.%d", r.cfg.Prefix, i))...)
+	opts = append(opts, observed(r.cfg.Metrics, r.id(i))...)
 	if r.cfg.Hook != nil {
 		opts = append(opts, kgo.WithHooks(commitSent(r.cfg.Hook)))
 	}
 	return kgo.NewClient(opts...)
 }
 
+// open takes the ids and meanwhile connects all who come after: over a
+// distance, a connection costs several round trips.
+func (r *Ring) open(ctx context.Context) (err error) {
+	if r.reader, err = NewReader(ConsumerConfig{Client: r.cfg.Client, Topic: r.cfg.Topic, Partition: r.cfg.Partition, MaxBytes: 8 << 20}); err != nil {
+		return err
+	}
+	connecting, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { _, _ = r.reader.Tail(connecting) })
+	for i := 1; i < ringSize; i++ {
+		wg.Go(func() { r.findCoordinator(connecting, i) })
+	}
+	return r.fence(ctx)
+}
+
+// findCoordinator connects a client to where its id will be taken. What goes
+// wrong is found again, and told, by who takes the id.
+func (r *Ring) findCoordinator(ctx context.Context, i int) {
+	req := kmsg.NewPtrDescribeTransactionsRequest()
+	req.TransactionalIDs = []string{r.id(i)}
+	_, _ = req.RequestWith(ctx, r.clients[i])
+}
+
+func (r *Ring) id(i int) string { return fmt.Sprintf("%s.%d", r.cfg.Prefix, i) }
+
 func (r *Ring) fence(ctx context.Context) error {
 	take := func(ctx context.Context, i int) error {
 		if _, _, err := r.clients[i].ProducerID(ctx); err != nil {
-			return fmt.Errorf("taking transactional id %s.%d: %w", r.cfg.Prefix, i, explained(err))
+			return fmt.Errorf("taking transactional id %s: %w", r.id(i), explained(err))
 		}
 		return nil
 	}
@@ -135,8 +163,14 @@ func (r *Ring) fence(ctx context.Context) error {
 
 // Tail returns the newest events of the partition. Called before the first
 // Publish, it tells what every earlier owner has committed (rule 4).
-func (r *Ring) Tail(ctx context.Context) (Tail, error) {
-	return readTail(ctx, r.cfg.Client, r.cfg.Topic, r.cfg.Partition, highWatermark)
+func (r *Ring) Tail(ctx context.Context) (Tail, error) { return r.reader.tail(ctx, highWatermark) }
+
+// TakeReader hands out the consumer of Tail, which the ring does not need any
+// more, to read on with or to close. It is called once, after Tail.
+func (r *Ring) TakeReader() *Consumer {
+	reader := r.reader
+	r.reader = nil
+	return reader
 }
 
 // Publish writes batch in one transaction of the next id and returns when
@@ -295,6 +329,9 @@ func (r *Ring) Close() {
 }
 
 func (r *Ring) closeClients() {
+	if r.reader != nil {
+		r.reader.Close()
+	}
 	for _, c := range r.clients {
 		if c != nil {
 			c.Close()

@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
 
 	"twinlog/internal/kafka"
 )
@@ -66,7 +65,7 @@ func (b *brokers) connect() error {
 	if err != nil {
 		return err
 	}
-	versions := kversion.Stable()
+	versions := kafka.Versions()
 	versions.SetMaxKeyVersion(kmsg.DescribeGroups.Int16(), 5) // newer ones tell no rights for a group that does not exist yet
 	opts = append(opts, kgo.MaxVersions(versions), kgo.RetryTimeout(timeLimit))
 	b.opts = opts
