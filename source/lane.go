@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	batchBytes   = 2 << 20 // a batch is one Kafka transaction; a unit is never split over two
-	batchRecords = 5000
+	batchBytes   = 6 << 20 // a batch is one Kafka transaction; a unit is never split over two
+	batchRecords = 16_000
 	recordCost   = 256 // bytes that one record costs in memory besides its key and value
-	spareBatches = 4   // kept for their memory
+	spareBatches = 2   // kept for their memory
 
 	// heartbeatSeqs is how far `seen` may advance before the peer must be told.
 	heartbeatSeqs = 10_000

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,13 +137,13 @@ func TestAUnitIsNeverSplitOverBatches(t *testing.T) {
 		r.add(1, "v", "w")
 	}
 	r.add(2, strings.Split(strings.Repeat("x", batchRecords), "")...) // alone as large as a batch
-	r.add(3, strings.Repeat("v", batchBytes/4), strings.Repeat("v", batchBytes/4), strings.Repeat("v", batchBytes/3), strings.Repeat("v", batchBytes/3))
+	r.add(3, slices.Repeat([]string{strings.Repeat("v", batchBytes/7)}, 8)...)
 	r.add(4, "last")
 	seq := int64(0)
 	for _, want := range []struct {
 		events int
 		offset int64
-	}{{batchRecords - 2 + batchRecords, 2}, {4, 3}, {1, 4}} {
+	}{{batchRecords - 2 + batchRecords, 2}, {8, 3}, {1, 4}} {
 		events, pos := r.take()
 		if len(events) != want.events || pos.ReplOffset != want.offset {
 			t.Fatalf("a batch of %d events up to %d, want %+v", len(events), pos.ReplOffset, want)
