@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strconv"
 
 	"twinlog/internal/command"
 	"twinlog/schema"
@@ -227,6 +228,9 @@ func (l *Ledger) Pass(seq, seen int64, name string, t *command.Touch) error {
 	if l.cfg.Rules.NoH || !l.cfg.Home {
 		return nil
 	}
+	// What this site lost before it asked for the peer's values is not its to
+	// settle: they come, and what the peer did until then is in them.
+	seen = max(seen, l.asked.Seq)
 	unseen := l.last > seen && (len(l.shelves) > 0 || len(l.wipes) > 0) || seen < l.unknown()
 	if !unseen && len(l.dirty) == 0 {
 		return nil
@@ -251,6 +255,37 @@ func (l *Ledger) Request(seq int64) {
 	if l.request == 0 {
 		l.request = seq
 	}
+}
+
+// request is a SNAPSHOT_REQUEST of this site.
+type request struct {
+	Seq         int64 // its own
+	First, Last int64 // seqs of the events that the site has lost
+}
+
+func requestOf(e *schema.Event) request {
+	r := request{Seq: e.Seq}
+	if len(e.Args) == 2 {
+		r.First, _ = strconv.ParseInt(string(e.Args[0]), 10, 64)
+		r.Last, _ = strconv.ParseInt(string(e.Args[1]), 10, 64)
+	}
+	return r
+}
+
+// answer tells that the peer has sent all its values, having seen own events up
+// to seen.
+func (l *Ledger) answer(seen int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answered = max(l.answered, seen)
+}
+
+// Asked tells which events this site has lost, by seq, while the peer's values
+// that it asked for have not all come; 0, 0 otherwise.
+func (l *Ledger) Asked() (first, last int64, waiting bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked.First, l.asked.Last, l.asked.Seq > l.answered
 }
 
 func (l *Ledger) passKeys(seq, seen int64, name string, t *command.Touch, unseen bool) error {

@@ -74,6 +74,8 @@ type Ledger struct {
 	fresh               []*dirtyKey   // dirty since TakeDirty was called last
 	wake                chan struct{} // signalled when fresh grows
 	request             int64         // cause of a SNAPSHOT_REQUEST not answered yet; 0: none
+	asked               request       // what this site asked for last
+	answered            int64         // the peer's snapshot has seen own events up to here
 	text                []byte
 	applied             queue
 	announced           []announcement
@@ -135,7 +137,7 @@ func (l *Ledger) Reset(floor, passed int64) error {
 func (l *Ledger) reset(floor int64) {
 	l.shelves, l.current, l.memory, l.disk = nil, nil, 0, 0
 	l.last, l.floor, l.lost, l.dropped, l.heard, l.wipes = floor, floor, 0, 0, 0, nil
-	l.dirty, l.causes, l.fresh, l.request = map[string]*dirtyKey{}, nil, nil, 0
+	l.dirty, l.causes, l.fresh, l.request, l.asked, l.answered = map[string]*dirtyKey{}, nil, nil, 0, request{}, 0
 	l.chained, l.chainedAt = map[string]chainRoot{}, -1
 	l.commands = &commandNames{numbers: map[string]uint16{}}
 }
@@ -180,6 +182,8 @@ func (l *Ledger) note(e *schema.Event) error {
 	}
 	l.last = e.Seq
 	switch {
+	case e.Op == schema.OpControl && e.Command == schema.SnapshotRequest:
+		l.asked = requestOf(e)
 	case t.Kind == command.Wipe || t.Kind == command.Swap:
 		l.wipes = append(l.wipes, wipe{seq: e.Seq, dbs: append([]int32(nil), t.DBs...), swap: t.Kind == command.Swap})
 	case removesUnnamed(e):
@@ -197,9 +201,14 @@ func (l *Ledger) note(e *schema.Event) error {
 }
 
 // removesUnnamed tells whether e is a SNAPSHOT_END that removes keys which
-// only interrupted snapshots had: which, nobody here knows.
+// only interrupted snapshots had, or which were deleted in a gap: which,
+// nobody here knows.
 func removesUnnamed(e *schema.Event) bool {
-	return e.Op == schema.OpControl && e.Command == schema.SnapshotEnd && len(e.Args) == 3 && string(e.Args[2]) != "0"
+	if e.Op != schema.OpControl || e.Command != schema.SnapshotEnd {
+		return false
+	}
+	end, err := schema.ParseEnd(e.Args)
+	return err == nil && (end.Interrupted > 0 || end.Gap)
 }
 
 // commandNames gives names of commands numbers that fit into a record.

@@ -31,6 +31,15 @@ func MarkKey(link, direction, lane string) string {
 // BarrierKey is the key that a barrier of link writes.
 func BarrierKey(link string) string { return Reserved + link + ":barrier" }
 
+// WitnessKey is the key that a source writes where it begins to follow a site.
+// Where it is missing together with the mark, the site is not the one it was.
+func WitnessKey(link string) string { return Reserved + link + ":followed" }
+
+// ReseedKey is the key that a re-seeding of a site writes when it empties the
+// site, with the replication id there: until someone follows the site again,
+// the re-seeding has to be begun anew.
+func ReseedKey(link string) string { return Reserved + link + ":reseed" }
+
 // HaltKey is the key in which a sink records, at the target, the event that
 // stopped it for good: the mark has passed it already, so nothing else would
 // remember it after a restart.

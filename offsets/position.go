@@ -38,6 +38,10 @@ type Position struct {
 	// SNAPSHOT_END carries it, so that sinks find what the interrupted
 	// snapshots wrote.
 	UnfinishedSeq int64 `json:"unfinished_seq,omitempty"`
+
+	// Gap tells that changes before the snapshot under way may be missing, so
+	// that its SNAPSHOT_END must tell what was deleted meanwhile.
+	Gap bool `json:"gap,omitempty"`
 }
 
 // IsZero tells whether nothing was ever published.

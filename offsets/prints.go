@@ -329,9 +329,12 @@ func (l *Ledger) PassTo(from, to int64, topic func(first, last int64, visit func
 func (l *Ledger) passAll(from, to int64, topic func(first, last int64, visit func(*schema.Event) error) error) (seen int64, err error) {
 	pass := func(p *Print) error {
 		seen = p.Seen
-		if p.Control && p.Command == schema.SnapshotRequest {
+		switch {
+		case p.Control && p.Command == schema.SnapshotRequest:
 			l.Request(p.Seq)
 			return nil
+		case p.Control && p.Command == schema.SnapshotEnd:
+			l.answer(p.Seen)
 		}
 		if !l.cfg.Home {
 			return nil

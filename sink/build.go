@@ -3,7 +3,6 @@ package sink
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -19,7 +18,7 @@ type builder struct {
 	consumer  *kafka.Consumer
 	target    *target
 	ready     chan<- *batch
-	free      <-chan *batch
+	free      chan *batch // all batches that are not under way
 	translate translator
 	seq       int64 // of the last event taken
 	event     schema.Event
@@ -203,6 +202,31 @@ func (b *builder) open(ctx context.Context) error {
 	}
 }
 
+// awaitApplied sends what is gathered and waits until all is applied.
+func (b *builder) awaitApplied(ctx context.Context) error {
+	if b.batch != nil && b.batch.empty() {
+		b.free <- b.batch
+		b.batch = nil
+	} else if b.batch != nil {
+		if err := b.send(ctx); err != nil {
+			return err
+		}
+	}
+	batches := make([]*batch, 0, cap(b.free))
+	for range cap(b.free) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case idle := <-b.free:
+			batches = append(batches, idle)
+		}
+	}
+	for _, idle := range batches {
+		b.free <- idle
+	}
+	return nil
+}
+
 func (b *builder) send(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -213,28 +237,17 @@ func (b *builder) send(ctx context.Context) error {
 	}
 }
 
-// endSnapshot applies SNAPSHOT_END: what interrupted snapshots wrote and the
-// finished one lacks is removed, before the mark passes this event.
+// endSnapshot applies SNAPSHOT_END: what the snapshot lacks and its site once
+// had is removed, before the mark passes this event.
 func (b *builder) endSnapshot(ctx context.Context, e *schema.Event, offset int64) error {
-	if len(e.Args) != 3 {
-		return fmt.Errorf("topic %s, offset %d: SNAPSHOT_END with %d arguments", b.sink.cfg.Topic, offset, len(e.Args))
+	n, err := schema.ParseEnd(e.Args)
+	if err != nil {
+		return fmt.Errorf("topic %s, offset %d: %w", b.sink.cfg.Topic, offset, err)
 	}
-	var n [3]int64 // keys, seq of its begin, seq of the oldest interrupted begin
-	for i, a := range e.Args {
-		v, err := strconv.ParseInt(string(a), 10, 64)
-		if err != nil || v < 0 {
-			return fmt.Errorf("topic %s, offset %d: SNAPSHOT_END: %q is not a count", b.sink.cfg.Topic, offset, a)
-		}
-		n[i] = v
-	}
-	if n[2] > 0 {
-		if !b.batch.empty() {
-			if err := b.send(ctx); err != nil {
-				return err
-			}
-		}
-		if err := b.removeInterrupted(ctx, n, e, offset); err != nil {
-			return fmt.Errorf("removing what interrupted snapshots left at %s: %w", b.sink.cfg.Target, err)
+	if n.Interrupted > 0 || n.Gap {
+		r := &removal{builder: b, end: n, seq: e.Seq, seen: e.Seen, offset: offset}
+		if err := r.run(ctx); err != nil {
+			return fmt.Errorf("removing what the snapshot lacks at %s: %w", b.sink.cfg.Target, err)
 		}
 	}
 	if b.sink.cfg.SnapshotOnly {

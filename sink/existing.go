@@ -3,8 +3,9 @@ package sink
 import (
 	"context"
 	"fmt"
-	"strings"
+	"strconv"
 
+	"twinlog/internal/redis"
 	"twinlog/offsets"
 )
 
@@ -48,11 +49,9 @@ func (t *target) databases(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var numbers []string // the reply's memory is used again by the next one
-	for line := range strings.SplitSeq(string(reply.Str), "\n") {
-		if name, _, ok := strings.Cut(line, ":"); ok && strings.HasPrefix(name, "db") {
-			numbers = append(numbers, strings.TrimPrefix(name, "db"))
-		}
+	var numbers []string
+	for _, db := range redis.Keyspace(redis.ParseInfo(string(reply.Str))) {
+		numbers = append(numbers, strconv.Itoa(db.Number))
 	}
 	return numbers, nil
 }

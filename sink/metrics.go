@@ -13,6 +13,7 @@ import (
 type Metrics struct {
 	events, commands, batches, restarts, errors, snapshotRemoved, noEffect, retries prometheus.Counter
 	batchSeconds                                                                    prometheus.Histogram
+	unproven                                                                        prometheus.Gauge
 	leftOut                                                                         map[leftOutKind]*tally
 }
 
@@ -50,9 +51,10 @@ func NewMetrics(reg prometheus.Registerer, link, direction, site string) *Metric
 		batches:         counter("batches_total", "EXECs that took effect."),
 		restarts:        counter("restarts_total", "Times applying was interrupted and went on from the mark."),
 		errors:          counter("errors_total", "Batches with a command that had no effect."),
-		snapshotRemoved: counter("snapshot_removed_total", "Keys removed because only an interrupted snapshot had them."),
+		snapshotRemoved: counter("snapshot_removed_total", "Keys removed at the end of a snapshot that lacks them."),
 		noEffect:        counter("no_effect_total", "Commands that had no effect because of what the target wrote itself: a conflict, not an error."),
 		retries:         counter("fence_retries_total", "Times a removal was decided again because its key was written meanwhile."),
+		unproven:        f.NewGauge(prometheus.GaugeOpts{Name: "twinlog_sink_unproven_keys", Help: "Keys that the last snapshot behind a gap lacked, and that were left because nothing proves that its site ever had them."}),
 		leftOut:         map[leftOutKind]*tally{},
 		batchSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "twinlog_sink_batch_seconds", Help: "From sending a batch until all its replies were read.",

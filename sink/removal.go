@@ -3,123 +3,334 @@ package sink
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"strconv"
 
+	"twinlog/internal/command"
 	"twinlog/internal/kafka"
+	"twinlog/internal/redis"
 	"twinlog/offsets"
 	"twinlog/schema"
 )
+
+// removal removes, at a SNAPSHOT_END, keys that the finished snapshot lacks:
+// those that an interrupted snapshot wrote, and behind a gap, in which
+// deletions may have been missed, those that the snapshot's site is proved to
+// have had: an event in its topic wrote them, or one of the target's own that
+// it had seen (apply-rules 6). What else the target holds is told, not removed.
+//
+// Memory is bounded without a spill: everything is read once more for each
+// slice of the key space that fits (G6). Removing is idempotent, so a crash
+// in between only means doing it again.
+type removal struct {
+	*builder
+	end         schema.End
+	seq, seen   int64 // of the SNAPSHOT_END
+	offset      int64
+	seeds       [2]maphash.Seed
+	slice, of   uint64
+	suspects    map[keyHash]struct{} // at the target, not in the snapshot; behind a gap only
+	kept        map[keyHash]struct{} // in the snapshot
+	touch       command.Touch
+	unproven    int64
+	unprovenEgs []string
+}
 
 // keyHash stands for a key and its database: 128 bits, so that two keys are
 // never taken for one.
 type keyHash [2]uint64
 
-// removeInterrupted removes the keys that have a value event in an unfinished
-// epoch (seqs from..begin) and none in the finished one (begin..end).
-//
-// Memory is bounded without a spill: the topic is read once more for each
-// slice of the key space that fits (G6). Removing is idempotent, so a crash
-// in between only means doing it again.
-func (b *builder) removeInterrupted(ctx context.Context, n [3]int64, end *schema.Event, endOffset int64) error {
-	keys, begin, from := n[0], n[1], n[2]
-	endSeq, endSeen := end.Seq, end.Seen // the event's memory is used again
-	seeds := [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
-	hash := func(e *schema.Event) keyHash {
-		var h keyHash
-		var db [4]byte
-		binary.LittleEndian.PutUint32(db[:], uint32(e.DB))
-		for i := range h {
-			var m maphash.Hash
-			m.SetSeed(seeds[i])
-			m.Write(db[:])
-			m.Write(e.Key)
-			h[i] = m.Sum64()
-		}
-		return h
+const perKeyHash = 40 // bytes of a map entry
+
+func (r *removal) run(ctx context.Context) error {
+	if err := r.awaitApplied(ctx); err != nil {
+		return err
 	}
-	const perKey = 40 // bytes of a map entry
-	slices := uint64(keys*perKey/max(b.sink.cfg.MaxMemory/4, 1<<20)) + 1
-	for slice := range slices {
-		kept := make(map[keyHash]struct{})
-		mine := func(h keyHash) bool { return h[0]%slices == slice }
-		err := b.scan(ctx, from, endOffset, func(e *schema.Event, _ int64) error {
-			if e.Seq >= begin && e.Op == schema.OpValue {
-				if h := hash(e); mine(h) {
-					kept[h] = struct{}{}
-				}
-			}
-			return nil
-		})
+	r.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	keys := r.end.Keys
+	var atTarget *redis.Conn
+	if r.end.Gap {
+		conn, err := redis.Dial(ctx, r.sink.cfg.Redis)
 		if err != nil {
+			return fmt.Errorf("target %s: %w", r.sink.cfg.Target, err)
+		}
+		defer conn.Close()
+		atTarget = conn
+		n, err := countKeys(ctx, conn)
+		if err != nil {
+			return fmt.Errorf("target %s: %w", r.sink.cfg.Target, err)
+		}
+		keys += n
+	}
+	r.of = uint64(keys*perKeyHash/max(r.sink.cfg.MaxMemory/4, 1<<20)) + 1
+	for r.slice = range r.of {
+		r.kept, r.suspects = map[keyHash]struct{}{}, map[keyHash]struct{}{}
+		if err := r.readSnapshot(ctx); err != nil {
 			return err
 		}
-		err = b.scan(ctx, from, endOffset, func(e *schema.Event, _ int64) error {
-			if e.Seq < from || e.Seq >= begin || e.Op != schema.OpValue {
-				return nil
-			}
-			h := hash(e)
-			if _, there := kept[h]; there || !mine(h) {
-				return nil
-			}
-			kept[h] = struct{}{} // once is enough
-			return b.removeKey(ctx, &schema.Event{Op: schema.OpDelete, DB: e.DB, Key: append([]byte(nil), e.Key...), Seq: endSeq - 1, Seen: endSeen, TsMs: e.TsMs}, endOffset-1)
-		})
-		if err != nil {
+		remove := r.removeInterrupted
+		if r.end.Gap {
+			remove = func(ctx context.Context) error { return r.removeProved(ctx, atTarget) }
+		}
+		if err := remove(ctx); err != nil {
 			return err
 		}
 	}
-	if b.batch != nil && !b.batch.empty() {
-		return b.send(ctx)
+	r.tell()
+	if r.batch != nil && !r.batch.empty() {
+		return r.send(ctx)
 	}
 	return nil
 }
 
-// removeKey adds one removal; the mark stays behind the event before SNAPSHOT_END.
-func (b *builder) removeKey(ctx context.Context, gone *schema.Event, offset int64) error {
-	if offsets.IsReserved(gone.Key) {
+func countKeys(ctx context.Context, c *redis.Conn) (keys int64, err error) {
+	info, err := redis.Info(ctx, c, "keyspace")
+	for _, db := range redis.Keyspace(info) {
+		keys += db.Keys
+	}
+	return keys, err
+}
+
+// readSnapshot reads which keys of the slice the snapshot has.
+func (r *removal) readSnapshot(ctx context.Context) error {
+	return r.scan(ctx, r.sink.cfg.Topic, r.end.Begin, r.offset, func(e *schema.Event) error {
+		if e.Op == schema.OpValue && e.Seq >= r.end.Begin {
+			r.note(r.kept, e.DB, e.Key)
+		}
+		return nil
+	})
+}
+
+// removeInterrupted removes what interrupted snapshots wrote.
+func (r *removal) removeInterrupted(ctx context.Context) error {
+	return r.scan(ctx, r.sink.cfg.Topic, r.end.Interrupted, r.offset, func(e *schema.Event) error {
+		if e.Op != schema.OpValue || e.Seq < r.end.Interrupted || e.Seq >= r.end.Begin {
+			return nil
+		}
+		if !r.note(r.kept, e.DB, e.Key) { // once is enough
+			return nil
+		}
+		return r.remove(ctx, e.DB, e.Key)
+	})
+}
+
+// removeProved removes, of what the target holds and the snapshot lacks, the
+// keys that the snapshot's site once had.
+func (r *removal) removeProved(ctx context.Context, target *redis.Conn) error {
+	err := eachKey(ctx, target, func(db int32, key []byte) error {
+		if h, mine := r.hash(db, key); mine {
+			if _, kept := r.kept[h]; !kept {
+				r.suspects[h] = struct{}{}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("target %s: %w", r.sink.cfg.Target, err)
+	}
+	prove := func(e *schema.Event) error {
+		if len(r.suspects) == 0 {
+			return nil
+		}
+		if err := r.touch.Of(e); err != nil {
+			return err
+		}
+		for i := range r.touch.Keys {
+			k := &r.touch.Keys[i]
+			h, mine := r.hash(k.DB, k.Name)
+			if _, suspect := r.suspects[h]; !mine || !suspect || !k.Written || e.Op == schema.OpDelete {
+				continue
+			}
+			delete(r.suspects, h)
+			if err := r.remove(ctx, k.DB, k.Name); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
-	if err := b.open(ctx); err != nil {
+	if len(r.suspects) == 0 {
+		return nil
+	}
+	err = r.scan(ctx, r.sink.cfg.Topic, 1, r.offset, func(e *schema.Event) error {
+		if e.Seq >= r.end.Begin {
+			return nil
+		}
+		return prove(e)
+	})
+	if err != nil {
 		return err
 	}
-	if err := b.translate.decidable(b.batch, gone, offset); err != nil {
+	if own := r.sink.cfg.OwnTopic; own != "" && r.seen > 0 && len(r.suspects) > 0 {
+		err := r.scan(ctx, own, 1, 0, func(e *schema.Event) error {
+			if e.Seq > r.seen {
+				return errEnough
+			}
+			if err := prove(e); err != nil || e.Seq < r.seen {
+				return err
+			}
+			return errEnough
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return err
+		}
+	}
+	return r.count(ctx, target)
+}
+
+// errEnough ends a scan.
+var errEnough = errors.New("enough")
+
+// count notes what is left: keys that the target alone is known to have had.
+func (r *removal) count(ctx context.Context, target *redis.Conn) error {
+	if len(r.suspects) == 0 {
+		return nil
+	}
+	var verdict offsets.Verdict
+	return eachKey(ctx, target, func(db int32, key []byte) error {
+		h, mine := r.hash(db, key)
+		if _, suspect := r.suspects[h]; !mine || !suspect {
+			return nil
+		}
+		if ledger := r.sink.cfg.Ledger; ledger != nil { // written here and on its way to the other site
+			gone := r.deletion(db, key)
+			if err := r.touch.Of(gone); err != nil {
+				return err
+			}
+			if err := ledger.Decide(gone, &r.touch, true, &verdict); err != nil || verdict.LeaveOut {
+				return err
+			}
+		}
+		if r.unproven++; len(r.unprovenEgs) < mostUnprovenShown {
+			r.unprovenEgs = append(r.unprovenEgs, fmt.Sprintf("%d:%q", db, key[:min(len(key), 64)]))
+		}
+		return nil
+	})
+}
+
+const mostUnprovenShown = 20
+
+// tell says what was not removed.
+func (r *removal) tell() {
+	r.sink.cfg.Metrics.unproven.Set(float64(r.unproven))
+	if r.unproven > 0 {
+		r.sink.cfg.Log.Warn("the snapshot behind a gap lacks keys that are here, and nothing proves that its site ever had them: they are left, delete them if they are not wanted",
+			"site", r.sink.cfg.Target, "topic", r.sink.cfg.Topic, "keys", r.unproven, "first", r.unprovenEgs)
+	}
+}
+
+// hash makes the hash of a key, and tells whether it is in the slice.
+func (r *removal) hash(db int32, key []byte) (h keyHash, mine bool) {
+	var n [4]byte
+	binary.LittleEndian.PutUint32(n[:], uint32(db))
+	for i := range h {
+		var m maphash.Hash
+		m.SetSeed(r.seeds[i])
+		m.Write(n[:])
+		m.Write(key)
+		h[i] = m.Sum64()
+	}
+	return h, h[0]%r.of == r.slice
+}
+
+// note adds a key of the slice to a set and tells whether it was not there.
+func (r *removal) note(set map[keyHash]struct{}, db int32, key []byte) bool {
+	h, mine := r.hash(db, key)
+	if !mine {
+		return false
+	}
+	_, there := set[h]
+	set[h] = struct{}{}
+	return !there
+}
+
+func (r *removal) deletion(db int32, key []byte) *schema.Event {
+	return &schema.Event{Op: schema.OpDelete, DB: db, Key: append([]byte(nil), key...), Command: "UNLINK", Seq: r.seq - 1, Seen: r.seen}
+}
+
+// remove adds one removal; the mark stays behind the event before SNAPSHOT_END.
+func (r *removal) remove(ctx context.Context, db int32, key []byte) error {
+	if offsets.IsReserved(key) {
+		return nil
+	}
+	if err := r.open(ctx); err != nil {
 		return err
 	}
-	b.batch.cover(gone, offset)
-	b.sink.cfg.Metrics.snapshotRemoved.Inc()
-	if b.batch.full() {
-		return b.send(ctx)
+	gone := r.deletion(db, key)
+	if err := r.translate.decidable(r.batch, gone, r.offset-1); err != nil {
+		return err
+	}
+	r.batch.cover(gone, r.offset-1)
+	r.sink.cfg.Metrics.snapshotRemoved.Inc()
+	if r.batch.full() {
+		return r.send(ctx)
 	}
 	return nil
 }
 
-// scan reads the topic once more, from the event with seq from up to and
-// without offset end. An event's offset is never below its seq - 1.
-func (b *builder) scan(ctx context.Context, from, end int64, visit func(*schema.Event, int64) error) error {
-	cfg := &b.sink.cfg
-	c, err := kafka.NewConsumer(ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: cfg.Topic, Partition: 0, Offset: from - 1, MaxBytes: cfg.MaxMemory / 4})
+// eachKey visits all keys of a Redis but the reserved ones, some twice.
+func eachKey(ctx context.Context, c *redis.Conn, visit func(db int32, key []byte) error) error {
+	info, err := redis.Info(ctx, c, "keyspace")
 	if err != nil {
-		return fmt.Errorf("reading %s again from offset %d: %w", cfg.Topic, from-1, err)
+		return err
+	}
+	for _, db := range redis.Keyspace(info) {
+		reply, err := c.Do(ctx, "SELECT", strconv.Itoa(db.Number))
+		if err := errors.Join(err, reply.Err()); err != nil {
+			return fmt.Errorf("selecting db %d: %w", db.Number, err)
+		}
+		for cursor := "0"; ; {
+			reply, err := c.Do(ctx, "SCAN", cursor, "COUNT", "1000")
+			if err := errors.Join(err, reply.Err()); err != nil {
+				return fmt.Errorf("scanning db %d: %w", db.Number, err)
+			}
+			if len(reply.Elems) != 2 {
+				return fmt.Errorf("SCAN is answered with %d elements", len(reply.Elems))
+			}
+			for _, key := range reply.Elems[1].Elems {
+				if offsets.IsReserved(key.Str) {
+					continue
+				}
+				if err := visit(int32(db.Number), key.Str); err != nil {
+					return err
+				}
+			}
+			if cursor = string(reply.Elems[0].Str); cursor == "0" {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// scan reads a topic once more, from the event with seq from up to and without
+// offset end; 0: until visit ends it. An event's offset is never below its
+// seq - 1. What retention has removed is passed over: it proves nothing.
+func (r *removal) scan(ctx context.Context, topic string, from, end int64, visit func(*schema.Event) error) error {
+	cfg := &r.sink.cfg
+	c, err := kafka.NewConsumer(ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: topic, Partition: 0, Offset: from - 1, FromStart: from == 1, MaxBytes: cfg.MaxMemory / 4})
+	if err != nil {
+		return fmt.Errorf("reading %s again from offset %d: %w", topic, from-1, err)
 	}
 	defer c.Close()
 	var e schema.Event
 	for {
 		records, err := c.Poll(ctx)
 		if err != nil {
-			return fmt.Errorf("reading %s again: %w", cfg.Topic, err)
+			return fmt.Errorf("reading %s again: %w", topic, err)
 		}
-		for _, r := range records {
-			if r.Offset >= end {
+		for _, record := range records {
+			if end > 0 && record.Offset >= end {
 				return nil
 			}
-			if r.Attrs.IsControl() {
+			if record.Attrs.IsControl() {
 				continue
 			}
-			if err := cfg.Decoder.Decode(ctx, r.Value, &e); err != nil {
-				return fmt.Errorf("topic %s, offset %d: %w", cfg.Topic, r.Offset, err)
+			if err := cfg.Decoder.Decode(ctx, record.Value, &e); err != nil {
+				return fmt.Errorf("topic %s, offset %d: %w", topic, record.Offset, err)
 			}
-			if err := visit(&e, r.Offset); err != nil {
+			if err := visit(&e); err != nil {
 				return err
 			}
 		}

@@ -41,8 +41,10 @@ type Config struct {
 	Clients prometheus.Registerer // metrics of the Kafka clients; nil: none
 	Decoder *schema.Decoder
 
-	// Own is the target's own source; nil where none runs.
-	Own OwnSource
+	// Own is the target's own source; nil where none runs. OwnTopic is what it
+	// publishes to.
+	Own      OwnSource
+	OwnTopic string
 	// Ledger holds what was born at the target and the origin has not seen;
 	// nil on a one-way link.
 	Ledger *offsets.Ledger

@@ -1,10 +1,10 @@
 package source
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,17 +31,23 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 	s.turner.Peer = func(first, last int64, visit func(*schema.Event) error) error {
 		return s.peerEvents(ctx, first, last, visit)
 	}
-	always := s.cfg.Snapshot == SnapshotAlways
+	s.full = s.cfg.Snapshot == SnapshotAlways || s.cfg.NewEpoch
 	for attempt := 0; ; attempt++ {
 		started := time.Now()
-		err := s.follow(ctx, &always)
+		err := s.follow(ctx)
 		s.setConn(nil)
+		var behind *behindError
 		switch {
+		case errors.Is(err, ErrBegunAnew):
+			return err
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // stopped: an orderly end
+		case errors.Is(err, errSnapshotDue):
+			s.full = true
+			continue
 		case err == nil, errors.Is(err, ErrSnapshotDone):
 			return err
-		case !replica.Retryable(err) && !notNow(err):
+		case !replica.Retryable(err) && !notNow(err) && !later(err) && !errors.As(err, &behind):
 			return err
 		}
 		if time.Since(started) > 10*time.Second {
@@ -55,21 +61,35 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 	}
 }
 
+// errSnapshotDue tells that the data set must be published anew: the Redis does
+// not go on from the position, or the peer has asked for it.
+var errSnapshotDue = errors.New("a snapshot is due")
+
 // follow holds one replication link: it synchronises as the position asks
 // and reads until the link is cut.
-func (s *Source) follow(ctx context.Context, always *bool) error {
+func (s *Source) follow(ctx context.Context) error {
 	pos := s.lane.position()
 	fresh := pos.IsZero()
-	if fresh && s.cfg.Snapshot == SnapshotNoData {
-		return s.attach(ctx)
+	switch {
+	case s.cfg.Reseed:
+		return s.reseed(ctx, pos)
+	case fresh && s.cfg.Snapshot == SnapshotNoData:
+		begin := place{epoch: 1, publish: s.lane.heartbeatAt}
+		if s.cfg.Ledger != nil {
+			begin.with = [][]string{{"SET", offsets.WitnessKey(s.cfg.Link), s.cfg.Site}}
+		}
+		return s.attach(ctx, begin)
+	case !fresh:
+		if err := s.check(ctx, pos); err != nil {
+			return err
+		}
 	}
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if fresh || pos.Phase == offsets.PhaseSnapshot || *always {
-		*always = false
+	if fresh || pos.Phase == offsets.PhaseSnapshot || s.full || s.requested() {
 		return s.synchronise(ctx, conn)
 	}
 	if s.cfg.Snapshot == SnapshotInitialOnly {
@@ -80,11 +100,22 @@ func (s *Source) follow(ctx context.Context, always *bool) error {
 		return fmt.Errorf("resuming the replication of site %s from %s:%d: %w", s.cfg.Site, pos.Replid, pos.ReplOffset, err)
 	}
 	if sync.Full {
-		return &GapError{Link: s.cfg.Link, Site: s.cfg.Site, Topic: s.cfg.Topic, Replid: pos.Replid, ReplOffset: pos.ReplOffset, Mode: s.cfg.OnGap}
+		return s.gap(pos)
 	}
 	pos.Replid = sync.Replid
 	s.cfg.Log.Info("resumed the replication stream", "site", s.cfg.Site, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
 	return s.stream(ctx, conn, pos, nil)
+}
+
+// gap does as on_gap says when the Redis does not go on from pos.
+func (s *Source) gap(pos offsets.Position) error {
+	gap := &GapError{Site: s.cfg.Site, Topic: s.cfg.Topic, Replid: pos.Replid, ReplOffset: pos.ReplOffset}
+	s.cfg.Metrics.gaps.Inc()
+	if s.cfg.OnGap != "snapshot" {
+		return gap
+	}
+	s.cfg.Log.Warn("changes were missed: beginning a new epoch with a snapshot", "site", s.cfg.Site, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
+	return errSnapshotDue
 }
 
 func (s *Source) connect(ctx context.Context) (*replica.Conn, error) {
@@ -100,8 +131,10 @@ func (s *Source) connect(ctx context.Context) (*replica.Conn, error) {
 // then the stream.
 func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 	before := s.lane.position()
-	if s.cfg.Ledger != nil && !before.IsZero() { // what the sink decided without the snapshot's values must not take effect behind them
-		if _, err := s.dropBarrier(ctx); err != nil {
+	var mark offsets.Mark
+	if s.cfg.Ledger != nil {
+		var err error
+		if mark, err = s.prepareSnapshot(ctx, before); err != nil {
 			return err
 		}
 	}
@@ -113,6 +146,12 @@ func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 	pos := offsets.Position{
 		Replid: full.Replid, ReplOffset: full.Offset, Epoch: before.Epoch + 1, Phase: offsets.PhaseSnapshot,
 		Mark: before.Mark, Seen: before.Seen, Settled: before.Settled, UnfinishedSeq: before.UnfinishedSeq,
+		Gap: before.Gap || before.Phase == offsets.PhaseStream,
+	}
+	if !mark.IsZero() {
+		if err := s.turner.Pass(&pos, mark); err != nil {
+			return fmt.Errorf("snapshot of site %s: %w", s.cfg.Site, err)
+		}
 	}
 	pos, err = s.snapshot(ctx, conn, pos)
 	if err != nil {
@@ -124,27 +163,41 @@ func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 	return s.stream(ctx, conn, pos, nil)
 }
 
+// prepareSnapshot makes a site of a two-way link ready for a snapshot. The
+// barrier voids what the sink has decided without the snapshot's values, so
+// that it does not take effect behind them. What the mark says has been seen by
+// all that the snapshot holds, also by what stands there before the mark.
+func (s *Source) prepareSnapshot(ctx context.Context, before offsets.Position) (mark offsets.Mark, err error) {
+	if before.IsZero() {
+		return mark, s.witness(ctx)
+	}
+	if err := s.dropBarrier(ctx, &place{}); err != nil {
+		return mark, err
+	}
+	h, err := s.inspect(ctx)
+	return h.mark, err
+}
+
 // attach begins at the present, without a snapshot: a barrier marks the
 // place in the stream, since the database selected there is not known
 // otherwise (apply-rules 6). Without a backlog a full synchronisation whose
 // RDB is read and dropped serves instead.
-func (s *Source) attach(ctx context.Context) error {
+func (s *Source) attach(ctx context.Context, at place) error {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	place, err := s.dropBarrier(ctx)
-	if err != nil {
+	if err := s.dropBarrier(ctx, &at); err != nil {
 		return err
 	}
-	sync, err := conn.Psync(ctx, place.replid, place.next)
+	sync, err := conn.Psync(ctx, at.replid, at.next)
 	if err != nil {
-		return fmt.Errorf("attaching to site %s at %s:%d: %w", s.cfg.Site, place.replid, place.next, err)
+		return fmt.Errorf("attaching to site %s at %s:%d: %w", s.cfg.Site, at.replid, at.next, err)
 	}
-	pos := offsets.Position{Replid: sync.Replid, ReplOffset: sync.Offset, Epoch: 1, Phase: offsets.PhaseStream}
+	pos := offsets.Position{Replid: sync.Replid, ReplOffset: sync.Offset, Epoch: at.epoch, Phase: offsets.PhaseStream}
 	if !sync.Full {
-		return s.stream(ctx, conn, pos, []byte(place.barrier))
+		return s.stream(ctx, conn, pos, &at)
 	}
 	s.cfg.Metrics.fullSyncs.Inc()
 	s.cfg.Log.Info("no backlog to attach to: reading a snapshot only to find its end", "site", s.cfg.Site)
@@ -152,7 +205,7 @@ func (s *Source) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.lane.heartbeatAt(pos); err != nil {
+	if err := at.publish(pos); err != nil {
 		return err
 	}
 	return s.stream(ctx, conn, pos, nil)
@@ -164,45 +217,47 @@ const peerRest = 5 * time.Second
 // place is where a source attaches: next is the first byte to read, and the
 // barrier is written somewhere behind it.
 type place struct {
+	epoch   int64
+	with    [][]string                      // commands that run with the barrier, in one transaction
+	publish func(at offsets.Position) error // the first event, behind the barrier
+
 	replid  string
 	next    int64
 	barrier string
 }
 
-func (s *Source) dropBarrier(ctx context.Context) (place, error) {
-	c, err := redis.Dial(ctx, s.cfg.Redis)
-	if err != nil {
-		return place{}, fmt.Errorf("attaching to site %s: %w", s.cfg.Site, err)
-	}
-	defer c.Close()
-	info, err := redis.Info(ctx, c, "replication")
-	if err != nil {
-		return place{}, fmt.Errorf("attaching to site %s: %w", s.cfg.Site, err)
-	}
-	at, err := strconv.ParseInt(info["master_repl_offset"], 10, 64)
-	if err != nil {
-		return place{}, fmt.Errorf("attaching to site %s: INFO has no master_repl_offset: %w", s.cfg.Site, err)
-	}
-	p := place{replid: info["master_replid"], next: at + 1, barrier: s.cfg.Instance + "-" + strconv.FormatInt(at, 10)}
-	reply, err := c.Do(ctx, "SET", offsets.BarrierKey(s.cfg.Link), p.barrier)
-	if err == nil {
-		err = reply.Err()
-	}
-	if err != nil {
-		return place{}, fmt.Errorf("writing the barrier at site %s: %w", s.cfg.Site, err)
-	}
-	return p, nil
+// dropBarrier writes a barrier and completes the place.
+func (s *Source) dropBarrier(ctx context.Context, p *place) error {
+	return s.ask(ctx, func(c *redis.Conn) error {
+		info, err := redis.Info(ctx, c, "replication")
+		if err != nil {
+			return fmt.Errorf("attaching to site %s: %w", s.cfg.Site, err)
+		}
+		at, err := strconv.ParseInt(info["master_repl_offset"], 10, 64)
+		if err != nil {
+			return fmt.Errorf("attaching to site %s: INFO has no master_repl_offset: %w", s.cfg.Site, err)
+		}
+		p.replid, p.next, p.barrier = info["master_replid"], at+1, s.cfg.Instance+"-"+strconv.FormatInt(at, 10)
+		commands := slices.Concat([][]string{{"MULTI"}}, p.with, [][]string{{"SET", offsets.BarrierKey(s.cfg.Link), p.barrier}, {"EXEC"}})
+		for _, args := range commands {
+			reply, err := c.Do(ctx, args...)
+			if err := errors.Join(err, reply.Err()); err != nil {
+				return fmt.Errorf("writing the barrier at site %s: %s: %w", s.cfg.Site, args[0], err)
+			}
+		}
+		return nil
+	})
 }
 
-// stream publishes the replication stream from pos on. With a barrier,
-// everything up to the unit that writes it is dropped, and the source begins
-// there, in database 0.
-func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Position, barrier []byte) error {
+// stream publishes the replication stream from pos on. With a place,
+// everything up to the unit that writes its barrier is dropped, and the source
+// begins there, in database 0.
+func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Position, at *place) error {
 	socket := &socket{conn: conn, source: s}
 	defer socket.close()
 	r := stream.NewReader(socket, pos.ReplOffset, int32(pos.Database), s.cfg.MaxTransactionBytes)
-	if barrier != nil {
-		if err := s.passBarrier(r, &pos, barrier); err != nil {
+	if at != nil {
+		if err := s.passBarrier(r, &pos, at); err != nil {
 			return err
 		}
 	}
@@ -234,7 +289,7 @@ func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Pos
 	}
 }
 
-func (s *Source) passBarrier(r *stream.Reader, pos *offsets.Position, barrier []byte) error {
+func (s *Source) passBarrier(r *stream.Reader, pos *offsets.Position, at *place) error {
 	for {
 		unit, err := r.Next()
 		if err != nil {
@@ -247,12 +302,12 @@ func (s *Source) passBarrier(r *stream.Reader, pos *offsets.Position, barrier []
 		if v.Echo {
 			pos.Mark, pos.Seen = v.Mark, v.Mark.Seq
 		}
-		if !bytes.Equal(v.Barrier, barrier) {
+		if string(v.Barrier) != at.barrier {
 			continue
 		}
 		r.SelectDB(0)
 		pos.ReplOffset, pos.Database = unit.Offset, 0
-		return s.lane.heartbeatAt(*pos)
+		return at.publish(*pos)
 	}
 }
 
@@ -271,11 +326,14 @@ func (s *Source) publish(unit *stream.Unit, pos *offsets.Position) error {
 		return err
 	}
 	s.cfg.Metrics.echoes.Inc()
-	if s.cfg.Ledger != nil && s.cfg.Ledger.Requested() {
-		return &SnapshotWantedError{Link: s.cfg.Link, Site: s.cfg.Site}
+	if s.requested() {
+		return errSnapshotDue
 	}
 	return nil
 }
+
+// requested tells whether the peer waits for all values of this site (rule W).
+func (s *Source) requested() bool { return s.cfg.Ledger != nil && s.cfg.Ledger.Requested() }
 
 // emit appends one group of a unit's events, or moves the position.
 func (s *Source) emit(events []schema.Event, at offsets.Position) error {

@@ -62,25 +62,15 @@ func (e *TakenOverError) Error() string {
 
 // GapError tells that the Redis refused to continue from the position (G5).
 type GapError struct {
-	Link, Site, Topic string
-	Replid            string
-	ReplOffset        int64
-	Mode              string // on_gap as configured
+	Site, Topic string
+	Replid      string
+	ReplOffset  int64
 }
 
 func (e *GapError) Error() string {
-	return fmt.Sprintf("the Redis at site %s does not continue from %s:%d any more (its backlog was overrun, it restarted, or it failed over): changes since then are lost to %s. "+
-		"Starting anew needs a full copy: stop twinlog, empty the target site, delete the link's topics (%s.*) and the keys __twinlog:%s:* at both sites, then run again. A larger repl-backlog-size at the site makes this rarer",
-		e.Site, e.Replid, e.ReplOffset, e.Topic, e.Link, e.Link)
-}
-
-// SnapshotWantedError tells that only all values of a site can make the sites
-// equal again (G5).
-type SnapshotWantedError struct{ Link, Site string }
-
-func (e *SnapshotWantedError) Error() string {
-	return fmt.Sprintf("the sites can only be made equal by all values of site %s: the other site asks for them, or flushed a database while more of what was written at %s was unseen than spool.max_bytes can hold. "+
-		"This version cannot send them while the stream flows. Start the link anew: stop twinlog, empty the other site, delete the link's topics (%s.*) and the keys __twinlog:%s:* at both sites, then run again", e.Site, e.Site, e.Link, e.Link)
+	return fmt.Sprintf("the Redis at site %s does not continue from %s:%d any more (its backlog was overrun, it restarted, or it failed over): changes since then are not in %s. "+
+		"on_gap is fail: `twinlog resume source-%s --snapshot` goes on with a snapshot of all that is there now. A larger repl-backlog-size at the site makes this rarer",
+		e.Site, e.Replid, e.ReplOffset, e.Topic, e.Site)
 }
 
 const maxShownKey = 64

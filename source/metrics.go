@@ -10,8 +10,8 @@ import (
 // Metrics counts what a source does. One Metrics serves one source, whatever
 // the number of its restarts.
 type Metrics struct {
-	events, bytes, echoes, commits, ringErrors, fullSyncs, snapshotKeys prometheus.Counter
-	commitSeconds                                                       prometheus.Histogram
+	events, bytes, echoes, commits, ringErrors, fullSyncs, gaps, snapshotKeys prometheus.Counter
+	commitSeconds                                                             prometheus.Histogram
 }
 
 // NewMetrics registers a source's metrics with the labels link, direction and
@@ -29,6 +29,7 @@ func NewMetrics(reg prometheus.Registerer, link, direction, site string) *Metric
 		commits:      counter("commits_total", "Kafka transactions committed."),
 		ringErrors:   counter("ring_errors_total", "Times publishing was interrupted and a new ring of transactional ids was opened."),
 		fullSyncs:    counter("full_syncs_total", "Full synchronisations asked of the Redis."),
+		gaps:         counter("gaps_total", "Times the Redis did not go on from the position."),
 		snapshotKeys: counter("snapshot_keys_total", "Keys and functions captured from snapshots."),
 		commitSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "twinlog_source_commit_seconds", Help: "From the begin of producing a batch until its commit was confirmed.",

@@ -30,6 +30,7 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 	if err != nil {
 		return pos, err
 	}
+	s.full = false // from here on the position says so
 	s.cfg.Log.Info("snapshot begins", "site", s.cfg.Site, "epoch", pos.Epoch, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
 	keys := int64(0)
 	event := make([]schema.Event, 1)
@@ -55,14 +56,12 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 	if err != nil {
 		return pos, err
 	}
-	// Args of SNAPSHOT_END: keys, seq of its SNAPSHOT_BEGIN, seq of the oldest
-	// interrupted epoch's SNAPSHOT_BEGIN or 0.
 	end := []schema.Event{{
 		Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotEnd,
-		Args:   [][]byte{strconv.AppendInt(nil, keys, 10), strconv.AppendInt(nil, beginSeq, 10), strconv.AppendInt(nil, interrupted, 10)},
+		Args:   schema.End{Keys: keys, Begin: beginSeq, Interrupted: interrupted, Gap: pos.Gap}.Args(),
 		Source: schema.Source{Snapshot: "last", Replid: pos.Replid},
 	}}
-	pos.Phase, pos.UnfinishedSeq = offsets.PhaseStream, 0
+	pos.Phase, pos.UnfinishedSeq, pos.Gap = offsets.PhaseStream, 0, false
 	if err := s.appendOwn(end, &pos); err != nil {
 		return pos, err
 	}

@@ -64,6 +64,8 @@ type Config struct {
 	Encoder  *schema.Encoder
 	Decoder  func() *schema.Decoder // a new one for each goroutine that reads events
 	Snapshot SnapshotMode
+	NewEpoch bool // begin with a snapshot although the position could be continued
+	Reseed   bool // empty the site and have it filled by the peer
 
 	MaxMemory           int64 // bytes kept for Kafka; above it the socket is not read
 	MaxEventBytes       int
@@ -93,7 +95,8 @@ type Source struct {
 	peer     *eventLog   // the peer's topic, while it is needed
 	peerUsed time.Time
 
-	captured int // events since they were counted last; the capturing goroutine's own
+	full     bool // a snapshot is due, whatever the position says
+	captured int  // events since they were counted last; the capturing goroutine's own
 
 	mu       sync.Mutex
 	status   Status

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"fmt"
 	"time"
 
 	"twinlog/offsets"
@@ -27,6 +28,11 @@ func (s *Source) Status() Status {
 	st.Position, st.Committed, st.Behind = position, committed, behind
 	if st.Waiting == "" && full {
 		st.Waiting = "Kafka: limits.memory is reached, the replication socket is not read until events are committed"
+	}
+	if st.Waiting == "" && s.cfg.Ledger != nil {
+		if first, last, waiting := s.cfg.Ledger.Asked(); waiting {
+			st.Waiting = fmt.Sprintf("site %s has lost what it published as seq %d to %d: waiting for all values of site %s", s.cfg.Site, first, last, s.peerSite())
+		}
 	}
 	return st
 }

@@ -121,12 +121,29 @@ func (s *Server) named(w http.ResponseWriter, r *http.Request) (connector, bool)
 	return connector{}, false
 }
 
+// resume is Kafka Connect's; with ?snapshot=true a source begins with a
+// snapshot of all data.
+func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
+	do := s.worker.Resume
+	if r.URL.Query().Get("snapshot") == "true" {
+		do = s.worker.Snapshot
+	}
+	s.steer("resumed", http.StatusAccepted, do)(w, r)
+}
+
+// resync empties a site and has it filled again.
+func (s *Server) resync(w http.ResponseWriter, r *http.Request) {
+	if s.act(w, r, r.PathValue("site"), "being filled again", s.worker.Resync) {
+		w.WriteHeader(http.StatusAccepted)
+	}
+}
+
 // steer does something to a connector and answers with an empty body, as
 // Connect does.
 func (s *Server) steer(done string, code int, do func(ctx context.Context, name string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, ok := s.named(w, r)
-		if ok && s.act(w, r, c, done, do) {
+		if ok && s.act(w, r, c.name, done, do) {
 			w.WriteHeader(code)
 		}
 	}
@@ -142,7 +159,7 @@ func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	onlyFailed := query.Get("onlyFailed") == "true"
 	if !onlyFailed || c.state == StateFailed {
-		if !s.act(w, r, c, "restarted", s.worker.Restart) {
+		if !s.act(w, r, c.name, "restarted", s.worker.Restart) {
 			return
 		}
 	}
@@ -157,13 +174,13 @@ func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
 
 // act calls the worker and tells the log who asked; false if it has answered
 // with an error.
-func (s *Server) act(w http.ResponseWriter, r *http.Request, c connector, done string, do func(ctx context.Context, name string) error) bool {
+func (s *Server) act(w http.ResponseWriter, r *http.Request, name, done string, do func(ctx context.Context, name string) error) bool {
 	ctx, cancel := s.steering(r)
 	defer cancel()
-	if err := do(ctx, c.name); err != nil {
-		s.writeWorkerError(w, c.name+" is not "+done, err)
+	if err := do(ctx, name); err != nil {
+		s.writeWorkerError(w, name+" is not "+done, err)
 		return false
 	}
-	s.log.Info("connector steered over HTTP", "connector", c.name, "done", done, "client", r.RemoteAddr)
+	s.log.Info("steered over HTTP", "name", name, "done", done, "client", r.RemoteAddr)
 	return true
 }

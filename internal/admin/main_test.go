@@ -62,6 +62,12 @@ func (f *fakeWorker) Pause(ctx context.Context, name string) error { return f.do
 
 func (f *fakeWorker) Resume(ctx context.Context, name string) error { return f.do(ctx, "resume "+name) }
 
+func (f *fakeWorker) Snapshot(ctx context.Context, name string) error {
+	return f.do(ctx, "snapshot "+name)
+}
+
+func (f *fakeWorker) Resync(ctx context.Context, site string) error { return f.do(ctx, "resync "+site) }
+
 func (f *fakeWorker) Stop(ctx context.Context, name string) error { return f.do(ctx, "stop "+name) }
 
 func (f *fakeWorker) Restart(ctx context.Context, name string) error {

@@ -25,8 +25,14 @@ type Worker interface {
 	// may be asked again is ErrNotNow.
 	Pause(ctx context.Context, name string) error
 	Resume(ctx context.Context, name string) error
+	// Snapshot is Resume of a source that begins with a snapshot of all data.
+	Snapshot(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
 	Restart(ctx context.Context, name string) error
+
+	// Resync empties a site and has it filled again by the other one. It
+	// returns when that has begun; Status tells how it goes on.
+	Resync(ctx context.Context, site string) error
 
 	// Validate runs the pre-check. What it finds is in the Validation; an error
 	// means that the pre-check itself could not be made.

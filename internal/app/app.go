@@ -118,6 +118,9 @@ func New(o Options) (*Worker, error) {
 	if len(w.halves) > 0 {
 		w.halves[0].source.takenOver = w.standDown
 	}
+	for _, h := range w.halves {
+		h.source.lost = w.standDown
+	}
 	server, err := admin.Listen(o.Listen, w, w.registry, o.Log)
 	if err != nil {
 		return nil, err
@@ -126,8 +129,8 @@ func New(o Options) (*Worker, error) {
 	return w, nil
 }
 
-// standDown ends every connector: another process runs this link, and two
-// must not. Of two workers, the one that keeps the first direction's topic
+// standDown ends every connector: a site is not what it was and nothing may be
+// copied, or another process runs this link, and two must not. Of two workers, the one that keeps the first direction's topic
 // goes on, so that never both stand down.
 func (w *Worker) standDown(err error) {
 	for _, h := range w.halves {

@@ -230,18 +230,22 @@ func bigInSnapshot(t *testing.T, broker *testkit.Kafka) {
 }
 
 func overrunBacklog(t *testing.T, broker *testkit.Kafka) {
-	l := running(t, broker, linkOptions{argsA: []string{"--repl-backlog-size", "16kb", "--repl-backlog-ttl", "0"}})
+	l := running(t, broker, linkOptions{
+		directions: "  - {from: a, to: b, on_gap: fail}\n",
+		argsA:      []string{"--repl-backlog-size", "16kb", "--repl-backlog-ttl", "0"},
+	})
 	l.stop()
 	for i := range 64 {
 		l.does(l.a, "SET", "k", strings.Repeat(strconv.Itoa(i%10), 1<<10))
 	}
 	l.does(l.a, "SET", "k", "2")
 	l.worker.Start()
-	l.fails("source-a", append(anew, "site a does not continue from ", "backlog was overrun", "__twinlog:"+l.name+":*", l.name+".*", "repl-backlog-size")...)
+	l.fails("source-a", "site a does not continue from ", "backlog was overrun", "twinlog resume source-a --snapshot", "repl-backlog-size")
 	if got := l.value(l.b, "k"); got != "1" {
 		t.Errorf("k is %q at site b", got)
 	}
-	l.startAnew()
+	l.twinlog("resume", "source-a", "--snapshot")
 	l.does(l.a, "SET", "k", "3")
 	l.arrives("k", "3")
+	l.equal()
 }

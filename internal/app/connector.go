@@ -29,13 +29,22 @@ type connector struct {
 	current runner
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when the current run has ended
-	clear   bool          // the next run passes what stopped the last one
+	how     how           // the next run is done
 
 	failure error // the run is being ended for it, see fail
 
 	// takenOver is told that another process does this work. Without it the
 	// connector takes its work back.
 	takenOver func(error)
+	// lost is told that the site is not what it was.
+	lost func(error)
+}
+
+// how says what a run begins with, once.
+type how struct {
+	clear    bool // a sink passes what stopped it
+	newEpoch bool // a source begins with a snapshot
+	reseed   bool // a source empties its site and has it filled again
 }
 
 // runner is a source or a sink behind what the worker does to both.
@@ -72,8 +81,12 @@ func (c *connector) start(parent context.Context) {
 		defer cancel()
 		err := c.runOn(ctx)
 		c.end(ctx, err)
-		if isTakenOver(err) && c.takenOver != nil {
+		var lost *source.LostError
+		switch {
+		case isTakenOver(err) && c.takenOver != nil:
 			c.takenOver(err)
+		case errors.As(err, &lost) && c.lost != nil:
+			c.lost(err)
 		}
 	}()
 }
@@ -84,6 +97,10 @@ func (c *connector) runOn(ctx context.Context) error {
 	backoff := kafka.Backoff{Min: 100 * time.Millisecond, Max: 2 * time.Second}
 	for attempt := 0; ; attempt++ {
 		err := c.run(ctx)
+		if errors.Is(err, source.ErrBegunAnew) && ctx.Err() == nil {
+			attempt = -1
+			continue
+		}
 		if retake := isTakenOver(err) && c.takenOver == nil; !retake && !errors.Is(err, source.ErrKafkaWentBack) {
 			return err
 		}
@@ -193,25 +210,25 @@ func (c *connector) pause(ctx context.Context) error {
 }
 
 // resume ends a pause, or starts a connector that stopped or failed.
-func (c *connector) resume(ctx context.Context, parent context.Context) error {
+func (c *connector) resume(ctx context.Context, parent context.Context, with how) error {
 	c.mu.Lock()
 	p, ok := pauserOf(c.current)
 	state := c.state
-	if ok && state == admin.StatePaused && !isDone(c.done) {
+	if ok && state == admin.StatePaused && !isDone(c.done) && !with.newEpoch {
 		p.Resume()
 		c.state = admin.StateRunning
 		c.mu.Unlock()
 		return nil
 	}
 	c.mu.Unlock()
-	if state == admin.StateRunning {
+	if state == admin.StateRunning && !with.newEpoch {
 		return nil
 	}
-	return c.restart(ctx, parent, true)
+	return c.restart(ctx, parent, with)
 }
 
 // restart ends the current run, if any, and begins a new one.
-func (c *connector) restart(ctx, parent context.Context, clearHalt bool) error {
+func (c *connector) restart(ctx, parent context.Context, with how) error {
 	if err := c.halt(ctx, admin.StateStopped); err != nil {
 		return err
 	}
@@ -219,18 +236,18 @@ func (c *connector) restart(ctx, parent context.Context, clearHalt bool) error {
 		return errNotRunning
 	}
 	c.mu.Lock()
-	c.clear = clearHalt
+	c.how = with
 	c.mu.Unlock()
 	c.start(parent)
 	return nil
 }
 
-func (c *connector) takeClear() bool {
+func (c *connector) takeHow() how {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cleared := c.clear
-	c.clear = false
-	return cleared
+	with := c.how
+	c.how = how{}
+	return with
 }
 
 // snapshot returns the state that /status shows.

@@ -102,3 +102,11 @@ func (l *link) steer(connector, verb string) {
 		l.t.Fatalf("%s %s: %d %s %v", verb, connector, code, body, err)
 	}
 }
+
+// twinlog runs a command of the program, which must end well.
+func (l *link) twinlog(args ...string) {
+	l.t.Helper()
+	if code, out, talk := l.worker.Run(l.t.Context(), args...); code != 0 {
+		l.t.Fatalf("twinlog %v: exit code %d: %s%s", args, code, out, talk)
+	}
+}

@@ -61,9 +61,11 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 	sourceMetrics := source.NewMetrics(w.registry, w.o.Link, h.Name(), h.From)
 	sinkMetrics := sink.NewMetrics(w.registry, w.o.Link, h.Name(), h.To)
 	h.source.open = func(context.Context, func(string)) (runner, error) {
+		with := h.source.takeHow()
 		cfg := source.Config{
 			Link: w.o.Link, Site: h.From, Direction: h.Name(), Peer: h.To + "-to-" + h.From, Lane: lane, Topic: h.topic, OnGap: h.OnGap, Ledger: w.ledgers[h.From],
 			Redis: w.o.Sites[h.From], Kafka: client, Clients: w.registry, Encoder: c.encoder, Decoder: func() *schema.Decoder { return schema.NewDecoder(c.registry) }, Snapshot: h.Snapshot,
+			NewEpoch: with.newEpoch, Reseed: with.reseed,
 			MaxMemory: share, MaxEventBytes: w.o.MaxEventBytes, MaxTransactionBytes: w.o.MaxTransactionBytes, CommitPause: w.o.CommitPause,
 			Instance: w.instance, Log: w.o.Log, Metrics: sourceMetrics, Hook: w.o.Hook,
 		}
@@ -79,8 +81,8 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 		}
 		s := sink.New(sink.Config{
 			Link: w.o.Link, Direction: h.Name(), Lane: lane, Target: h.To, Topic: h.topic, TopicID: h.topicID, Group: "twinlog." + w.o.Link + "." + h.Name(),
-			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To],
-			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeClear(), MaxMemory: share,
+			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To], OwnTopic: w.topicFrom(h.To),
+			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeHow().clear, MaxMemory: share,
 			Log: w.o.Log, Metrics: sinkMetrics, Hook: w.o.Hook,
 		})
 		return observed[*sink.Sink]{s, w.registry}, nil
@@ -95,6 +97,16 @@ func (w *Worker) opposite(h *half) *half {
 		}
 	}
 	return nil
+}
+
+// topicFrom is the topic of what is born at a site, empty if there is none.
+func (w *Worker) topicFrom(site string) string {
+	for _, h := range w.halves {
+		if h.From == site {
+			return h.topic
+		}
+	}
+	return ""
 }
 
 // awaitOwnSource waits until the target's own source follows its stream from

@@ -113,7 +113,6 @@ func TestTheDesignsExampleLoadsWhole(t *testing.T) {
 	}
 	wantWarnings := []string{
 		"t.yml:10:73: directions[0].databases is not in effect in this version: all databases are carried",
-		"t.yml:10:89: directions[0].on_gap: snapshot is not in effect in this version: when Redis cannot go on from the position, the direction stops and names the steps that start anew",
 		"t.yml:17:8: spool is not in effect in this version: it holds only what a two-way link must remember of unseen changes; what Kafka has not taken yet stays in memory, and at limits.memory the socket is no longer read",
 	}
 	if diff := cmp.Diff(wantWarnings, got.Warnings()); diff != "" {

@@ -67,9 +67,6 @@ var snapshotModes = []string{
 
 // warnDirection tells what of a direction is not in effect yet.
 func warnDirection(o object, d Direction) {
-	if d.OnGap == "snapshot" {
-		o.field("on_gap").notYet(o.path+".on_gap: snapshot", "when Redis cannot go on from the position, the direction stops and names the steps that start anew")
-	}
 	if d.Errors == "dead_letter" {
 		o.field("errors").notYet(o.path+".errors: dead_letter", "an event that cannot be applied stops the direction")
 	}

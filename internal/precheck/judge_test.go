@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestVersionsAreJudgedByWhatTheyWrite(t *testing.T) {
@@ -112,12 +110,5 @@ func TestSizesReadAsPeopleWriteThem(t *testing.T) {
 		if got := bytesText(n); got != want {
 			t.Errorf("%d reads %q, want %q", n, got, want)
 		}
-	}
-}
-
-func TestDatabasesAreReadFromInfo(t *testing.T) {
-	got := databases(map[string]string{"db10": "keys=3,expires=0,avg_ttl=0", "db0": "keys=12,expires=1,avg_ttl=9", "dbx": "keys=1", "db1": "size=1", "redis_version": "7.0"})
-	if diff := cmp.Diff([]database{{0, 12}, {10, 3}}, got, cmp.AllowUnexported(database{})); diff != "" {
-		t.Error(diff)
 	}
 }

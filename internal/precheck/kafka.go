@@ -24,6 +24,8 @@ type brokers struct {
 	cfg    *Config
 	opts   []kgo.Opt
 	client *kgo.Client
+	begun  []string // directions that have published; mu guards it
+	mu     sync.Mutex
 }
 
 // transactionTimeout is what a source asks the brokers for.

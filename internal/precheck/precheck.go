@@ -99,6 +99,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}
 	all.items = append(all.items, cfg.compareSites(sites)...)
 	for _, s := range sites {
+		broker.notFirst(s.emptiness)
 		all.items = append(all.items, s.emptiness...)
 	}
 	all.items = append(all.items, broker.items...)

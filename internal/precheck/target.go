@@ -3,10 +3,10 @@ package precheck
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
+	"twinlog/internal/redis"
 	"twinlog/offsets"
 )
 
@@ -49,13 +49,13 @@ func (s *site) empty(ctx context.Context, link string, d Direction) error {
 		return s.unknown("target-empty", "whether the target is empty", s.infoErr)
 	}
 	var full []string
-	for _, db := range databases(s.info) {
+	for _, db := range redis.Keyspace(s.info) {
 		count, err := s.foreignKeys(ctx, db)
 		if err != nil {
 			return s.unknown("target-empty", "whether the target is empty", err)
 		}
 		if count > 0 {
-			full = append(full, fmt.Sprintf("db%d: %d keys", db.number, count))
+			full = append(full, fmt.Sprintf("db%d: %d keys", db.Number, count))
 		}
 	}
 	if len(full) == 0 {
@@ -67,40 +67,16 @@ func (s *site) empty(ctx context.Context, link string, d Direction) error {
 	return nil
 }
 
-// database is one line of INFO keyspace.
-type database struct {
-	number int
-	keys   int64
-}
-
-// databases reads "db0:keys=12,expires=0,avg_ttl=0" and its like.
-func databases(info map[string]string) []database {
-	var dbs []database
-	for name, value := range info {
-		number, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
-		keys, ok := strings.CutPrefix(value, "keys=")
-		if err != nil || !strings.HasPrefix(name, "db") || !ok {
-			continue
-		}
-		keys, _, _ = strings.Cut(keys, ",")
-		if n, err := strconv.ParseInt(keys, 10, 64); err == nil {
-			dbs = append(dbs, database{number, n})
-		}
-	}
-	slices.SortFunc(dbs, func(a, b database) int { return a.number - b.number })
-	return dbs
-}
-
 // countedKeys is how many keys a database may have to be looked at one by
 // one. Twinlog's own keys are few: a larger one holds other data too.
 const countedKeys = 1000
 
 // foreignKeys counts the keys of a database that are not Twinlog's own.
-func (s *site) foreignKeys(ctx context.Context, db database) (int64, error) {
-	if db.keys > countedKeys {
-		return db.keys, nil
+func (s *site) foreignKeys(ctx context.Context, db redis.Database) (int64, error) {
+	if db.Keys > countedKeys {
+		return db.Keys, nil
 	}
-	if _, err := s.do(ctx, "SELECT", strconv.Itoa(db.number)); err != nil {
+	if _, err := s.do(ctx, "SELECT", strconv.Itoa(db.Number)); err != nil {
 		return 0, err
 	}
 	found := map[string]struct{}{} // SCAN may name a key twice

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ func (b *brokers) topic(ctx context.Context, s *sheet, d Direction) {
 		return
 	}
 	s.ok("topic-exists", "topic "+topic+" is there")
+	b.noteBegun(ctx, d, topic)
 	judgeRights(s, topic, rights)
 	info, found, err := kafka.DescribeTopic(ctx, b.opts, topic)
 	if err == nil && !found {
@@ -54,6 +56,32 @@ func (b *brokers) topic(ctx context.Context, s *sheet, d Direction) {
 		return
 	}
 	b.judgeTopic(s, topic, info)
+}
+
+// noteBegun notes a direction whose topic holds events.
+func (b *brokers) noteBegun(ctx context.Context, d Direction, topic string) {
+	ends, err := kadm.NewClient(b.client).ListEndOffsets(ctx, topic)
+	if end, ok := ends.Lookup(topic, 0); err != nil || !ok || end.Offset <= 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.begun = append(b.begun, d.name())
+}
+
+// notFirst turns the refusal of a target that is not empty into a warning
+// where it is not the link's first start: the target has lost its mark, and
+// with it perhaps its data, which the worker finds out and tells.
+func (b *brokers) notFirst(items []Item) {
+	for i := range items {
+		for _, d := range b.cfg.Directions {
+			if items[i].Status == Error && items[i].Name == "target-empty" && items[i].Direction == d.name() && slices.Contains(b.begun, d.name()) {
+				items[i].Status = Warning
+				items[i].Detail += "; the link has run before, and its mark is gone there"
+				items[i].Remedy = "see twinlog status once the worker runs: `twinlog resync --site " + d.To + "` empties the site and fills it again"
+			}
+		}
+	}
 }
 
 // rights asks for what the user may do with a topic.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -192,4 +193,29 @@ func ParseInfo(text string) map[string]string {
 		}
 	}
 	return fields
+}
+
+// Database is a database that holds keys.
+type Database struct {
+	Number int
+	Keys   int64
+}
+
+// Keyspace reads INFO keyspace, "db0:keys=12,expires=0,avg_ttl=0" and its like,
+// and returns the databases in order.
+func Keyspace(info map[string]string) []Database {
+	var dbs []Database
+	for name, value := range info {
+		number, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
+		keys, ok := strings.CutPrefix(value, "keys=")
+		if err != nil || !strings.HasPrefix(name, "db") || !ok {
+			continue
+		}
+		keys, _, _ = strings.Cut(keys, ",")
+		if n, err := strconv.ParseInt(keys, 10, 64); err == nil {
+			dbs = append(dbs, Database{number, n})
+		}
+	}
+	slices.SortFunc(dbs, func(a, b Database) int { return a.Number - b.Number })
+	return dbs
 }

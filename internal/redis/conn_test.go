@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -330,4 +331,11 @@ func writeCertificates(t *testing.T) certificates {
 		t.Fatal(err)
 	}
 	return certificates{write("ca.pem", "CERTIFICATE", caDER), write("server.pem", "CERTIFICATE", serverDER), write("server.key", "PRIVATE KEY", keyDER)}
+}
+
+func TestDatabasesAreReadFromInfo(t *testing.T) {
+	got := Keyspace(map[string]string{"db10": "keys=3,expires=0,avg_ttl=0", "db0": "keys=12,expires=1,avg_ttl=9", "dbx": "keys=1", "db1": "size=1", "redis_version": "7.0"})
+	if want := []Database{{Number: 0, Keys: 12}, {Number: 10, Keys: 3}}; !slices.Equal(got, want) {
+		t.Errorf("read %v, want %v", got, want)
+	}
 }
