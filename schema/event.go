@@ -79,7 +79,10 @@ type OptInt64 struct {
 type Part struct {
 	Index int32
 	Last  bool
-	Arg   int32 // index of the cut argument; -1: the value is cut
+	// Arg is, of a command, the index of this part's first argument, which goes
+	// on with the last one of the part before if that has the same index. Of a
+	// value it is -1, or 0 if the part's first element goes on so.
+	Arg int32
 }
 
 // OptPart is a nullable Part.

@@ -26,12 +26,14 @@ type batch struct {
 	next    int64  // first offset behind everything the batch covers
 	tsMs    int64  // of the last event
 	events  int
-	inGroup bool // the last event's group goes on
-	wipes   bool // a command may remove the mark: write it once more at the end
-	quiet   bool // holds nothing but HEARTBEATs
-	ends    bool // SNAPSHOT_END of a sink that ends there
-	widest  int  // arguments of the widest command
-	small   bool // ends with every unit: a full target takes removals alone
+	inGroup bool    // the last event's group goes on
+	wipes   bool    // a command may remove the mark: write it once more at the end
+	quiet   bool    // holds nothing but HEARTBEATs
+	ends    bool    // SNAPSHOT_END of a sink that ends there
+	widest  int     // arguments of the widest command
+	small   bool    // ends with every unit: a full target takes removals alone
+	adds    *temp   // it only adds to this temporary key: the mark stays where it is
+	temps   []*temp // that it uses
 
 	// Of a two-way link.
 	first     int64 // the lowest seen of events that are no HEARTBEATs
@@ -51,7 +53,7 @@ type item struct {
 }
 
 func (b *batch) reset() {
-	*b = batch{body: b.body[:0], items: b.items[:0], decisions: b.decisions[:0], quiet: true}
+	*b = batch{body: b.body[:0], items: b.items[:0], decisions: b.decisions[:0], temps: b.temps[:0], quiet: true}
 }
 
 func (b *batch) empty() bool { return b.events == 0 }

@@ -23,7 +23,10 @@ type builder struct {
 	seq       int64 // of the last event taken
 	event     schema.Event
 	batch     *batch
-	joined    *schema.Event // a value whose parts are not complete
+	side      *batch // being filled: it adds to a temporary key
+	sideKey   []byte
+	value     *partValue // whose parts are not complete; nil: none
+	whole     *whole     // a command whose fragments are not complete; nil: none
 	print     offsets.Print
 	last      *offsets.Prints // of the last batch, nil at first
 }
@@ -66,6 +69,11 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 	if err := b.check(e, r.Offset); err != nil {
 		return err
 	}
+	if b.value != nil && !b.value.goesOn(e) {
+		if err := b.abandon(ctx); err != nil {
+			return err
+		}
+	}
 	if e.Op == schema.OpControl && e.Command == schema.SnapshotEnd {
 		if err := b.endSnapshot(ctx, e, r.Offset); err != nil {
 			return err
@@ -83,10 +91,10 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 		return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
 	}
 	b.batch.cover(e, r.Offset)
+	b.batch.inGroup = b.batch.inGroup || b.value != nil
 	b.seq = e.Seq
-	if len(b.batch.body) > b.target.largest {
-		return fmt.Errorf("topic %s, offset %d (seq %d): the transaction group here needs more than %d bytes in one EXEC, which would cut the target's replicas or this connection: "+
-			"raise client-output-buffer-limit replica and client-query-buffer-limit at site %s above twice its size, then resume", cfg.Topic, r.Offset, e.Seq, b.target.largest, cfg.Target)
+	if err := b.checkSize(b.batch); err != nil {
+		return err
 	}
 	if b.batch.full() && !b.batch.inGroup || b.batch.ends {
 		return b.send(ctx)
@@ -94,38 +102,29 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 	return nil
 }
 
-// add appends the commands of an event. The parts of a value are joined first;
-// they are one group.
+// checkSize refuses a batch that one EXEC cannot hold.
+func (b *builder) checkSize(batch *batch) error {
+	if len(batch.body) <= b.target.largest {
+		return nil
+	}
+	cfg := &b.sink.cfg
+	return fmt.Errorf("topic %s, offset %d (seq %d): the transaction group here needs more than %d bytes in one EXEC, which would cut the target's replicas or this connection: "+
+		"raise client-output-buffer-limit replica and client-query-buffer-limit at site %s above twice its size, then resume", cfg.Topic, batch.offset, batch.seq, b.target.largest, cfg.Target)
+}
+
+// add appends the commands of an event. What comes in parts is applied with
+// the last one.
 func (b *builder) add(ctx context.Context, e *schema.Event, offset int64) error {
-	if e.Op == schema.OpValue && e.Part.Set {
-		if e = b.join(e); e == nil {
-			return nil
-		}
+	switch {
+	case e.Part.Set && e.Op == schema.OpValue:
+		return b.valuePart(ctx, e, offset)
+	case e.Part.Set:
+		return b.fragment(ctx, e, offset)
 	}
 	if b.batch.prints != nil && e.Op == schema.OpTruncate && e.Command != "SWAPDB" {
 		return b.wipe(ctx, e)
 	}
 	return b.translate.decidable(b.batch, e, offset)
-}
-
-// join gathers the parts of a value and returns the whole with the last one.
-func (b *builder) join(part *schema.Event) *schema.Event {
-	value := part.Value.Clone()
-	if part.Part.Index == 0 || b.joined == nil {
-		whole := *part
-		whole.Value, whole.Key = value, append([]byte(nil), part.Key...)
-		b.joined = &whole
-	} else {
-		b.joined.Value.Append(&value)
-		b.joined.Seq, b.joined.ExpireAt = part.Seq, part.ExpireAt
-	}
-	if !part.Part.Last {
-		return nil
-	}
-	whole := b.joined
-	b.joined = nil
-	whole.Part = schema.OptPart{}
-	return whole
 }
 
 // wipe makes FLUSHDB and FLUSHALL a batch of its own, behind what came before

@@ -36,9 +36,17 @@ func (t *translator) decidable(b *batch, e *schema.Event, offset int64) error {
 	if b.prints == nil || !offsets.Decides(e) {
 		return t.add(b, e, offset)
 	}
+	return t.decision(b, e, offset, func() error { return t.add(b, e, offset) })
+}
+
+// decision remembers what add appends as a decision, on a two-way link.
+func (t *translator) decision(b *batch, e *schema.Event, offset int64, add func() error) error {
+	if b.prints == nil {
+		return add()
+	}
 	b.selectDB(e, offset, e.DB) // stays, whatever is decided
 	d := decision{from: len(b.body), fromItem: len(b.items)}
-	if err := t.add(b, e, offset); err != nil {
+	if err := add(); err != nil {
 		return err
 	}
 	d.to, d.toItem = len(b.body), len(b.items)
@@ -62,6 +70,9 @@ func (a *applier) sendDecided(ctx context.Context, b *batch, mark offsets.Mark) 
 	defer a.sink.cfg.Ledger.SetFencing(false)
 	for try := 0; ; try++ {
 		attachment := a.sink.cfg.Ledger.Attachment()
+		if err := a.watchTemps(ctx, b); err != nil {
+			return err
+		}
 		if err := a.fence(ctx, b); err != nil {
 			return err
 		}

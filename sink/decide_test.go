@@ -721,14 +721,18 @@ func TestWhatHasNoEffectIsAConflict(t *testing.T) {
 	}
 }
 
-// parts are the events of a value in parts, one group.
+// parts are the events of a value in parts, one group. A collection with Data
+// begins with the rest of an element.
 func parts(key string, values ...schema.Value) []schema.Event {
 	var events []schema.Event
 	for i, v := range values {
-		last := i == len(values)-1
+		last, arg := i == len(values)-1, int32(-1)
+		if v.Kind != schema.KindString && v.Data != nil {
+			arg, v.Data = 0, nil
+		}
 		events = append(events, schema.Event{
 			Op: schema.OpValue, Key: []byte(key), Type: "x", Value: v, ExpireAt: schema.OptInt64{Set: true, Int64: 4102444800000},
-			Part:        schema.OptPart{Set: true, Part: schema.Part{Index: int32(i), Last: last, Arg: -1}},
+			Part:        schema.OptPart{Set: true, Part: schema.Part{Index: int32(i), Last: last, Arg: arg}},
 			Transaction: schema.OptTransaction{Set: true, Transaction: schema.Transaction{ID: []byte("g"), Index: int32(i), Last: last}},
 		})
 	}

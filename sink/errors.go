@@ -136,7 +136,7 @@ func (t *target) judgeReply(command string, it *item, err error) error {
 func healable(err error) bool {
 	var wait *waitError
 	var cut *cutError
-	if errors.As(err, &wait) || errors.As(err, &cut) || errors.Is(err, errMarkMoved) {
+	if errors.As(err, &wait) || errors.As(err, &cut) || errors.Is(err, errMarkMoved) || errors.Is(err, errPartsLost) {
 		return true
 	}
 	return redis.Retryable(err) || kafka.Retryable(err)

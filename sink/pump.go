@@ -31,7 +31,7 @@ func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark) error {
 		return fmt.Errorf("mirroring to group %s: %w", s.cfg.Group, err)
 	}
 	defer committer.Close()
-	ready, free := make(chan *batch), make(chan *batch, 2)
+	ready, free := make(chan *batch), make(chan *batch, 3)
 	for range cap(free) {
 		free <- &batch{}
 	}
@@ -96,6 +96,13 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 		}
 		return nil
 	}
+	if b.adds != nil {
+		if err := a.target.apply(context.WithoutCancel(ctx), b, a.mark); err != nil {
+			return a.trouble(ctx, err)
+		}
+		s.hook("part-applied")
+		return nil
+	}
 	mark := b.mark(s.cfg.TopicID, a.mark.Generation)
 	switch {
 	case b.empty(): // only control records of Kafka
@@ -134,7 +141,7 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 func (a *applier) send(ctx context.Context, b *batch, mark offsets.Mark) error {
 	ledger := a.sink.cfg.Ledger
 	if ledger == nil {
-		return a.sendOnce(context.WithoutCancel(ctx), b, mark)
+		return a.sendBuilt(ctx, b, mark)
 	}
 	if a.held != nil {
 		ledger.Applying(a.held)
@@ -147,9 +154,30 @@ func (a *applier) send(ctx context.Context, b *batch, mark offsets.Mark) error {
 		}
 	}
 	if len(b.decisions) == 0 {
-		return a.sendOnce(context.WithoutCancel(ctx), b, mark)
+		return a.sendBuilt(ctx, b, mark)
 	}
 	return a.sendDecided(ctx, b, mark)
+}
+
+// sendBuilt applies a batch about which nothing is to be decided, once the
+// temporary keys that it uses are whole.
+func (a *applier) sendBuilt(ctx context.Context, b *batch, mark offsets.Mark) error {
+	for {
+		if err := a.watchTemps(ctx, b); err != nil {
+			return err
+		}
+		if err := a.sendOnce(context.WithoutCancel(ctx), b, mark); !errors.Is(err, errTouched) {
+			return err
+		}
+	}
+}
+
+func (a *applier) watchTemps(ctx context.Context, b *batch) error {
+	if len(b.temps) == 0 {
+		return nil
+	}
+	a.sink.hook("parts-built")
+	return a.target.watchTemps(ctx, b)
 }
 
 // recall has the ledger know own changes behind seen again, if the peer's seen

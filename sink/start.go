@@ -21,6 +21,9 @@ func (s *Sink) start(ctx context.Context, t *target) (offsets.Mark, error) {
 	if err := s.checkHalt(ctx, t); err != nil {
 		return offsets.Mark{}, err
 	}
+	if err := t.clearTemps(ctx); err != nil {
+		return offsets.Mark{}, err
+	}
 	mark, found, err := t.readMark(ctx)
 	if err != nil {
 		return mark, err

@@ -173,6 +173,10 @@ func (t *target) judge(ctx context.Context, b *batch, queued int, text string) e
 	}
 	execErr, data := exec.Err(), t.dataErrors(b, &exec)
 	missing := exec.Null
+	var lost error
+	if b.adds != nil && execErr == nil && data == nil && len(exec.Elems) == queued {
+		lost = b.checkLength(exec.Elems[1:])
+	}
 	for range 2 { // SELECT, WATCH
 		reply, err := t.receive(ctx)
 		if err != nil {
@@ -191,12 +195,15 @@ func (t *target) judge(ctx context.Context, b *batch, queued int, text string) e
 		return refusal
 	case execErr != nil:
 		return t.refused("EXEC", execErr)
-	case missing && len(b.decisions) > 0 && string(reply.Str) == t.expect:
+	case missing && len(b.decisions)+len(b.temps) > 0 && string(reply.Str) == t.expect:
 		return errTouched
 	case missing:
 		return errMarkMoved
 	}
-	return t.took(string(reply.Str), text, data)
+	if err := t.took(string(reply.Str), text, data); err != nil {
+		return err
+	}
+	return lost
 }
 
 // took is what came of a block that has taken effect: the mark is there, and

@@ -155,7 +155,6 @@ func TestEventsThatCannotBeAppliedAreErrors(t *testing.T) {
 	}{
 		{"an unknown op", schema.Event{Op: 'q'}, "op 'q' is not known"},
 		{"an unknown control event", schema.Event{Op: schema.OpControl, Command: "DANCE"}, "DANCE is not known"},
-		{"a part of a value", schema.Event{Op: schema.OpValue, Key: []byte("k"), Part: schema.OptPart{Set: true}}, "comes in parts"},
 		{"a time that is none", schema.Event{Op: schema.OpWrite, Command: "PEXPIREAT", Key: []byte("k"), Args: list("k", "soon")}, `"soon" is not a time`},
 		{"a write without arguments", schema.Event{Op: schema.OpWrite, Command: "SET"}, "without arguments"},
 	}

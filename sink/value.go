@@ -11,9 +11,6 @@ import (
 // value makes a key hold exactly what an r event says: whatever was there is
 // removed first, so a list is never doubled.
 func (t *translator) value(b *batch, e *schema.Event, offset int64) error {
-	if e.Part.Set {
-		return fmt.Errorf("the value of key %q comes in parts, which this version cannot join: run the newer twinlog that wrote it", shown(e.Key))
-	}
 	v := &e.Value
 	if v.Kind == schema.KindString {
 		n := 3
@@ -44,23 +41,31 @@ func (t *translator) value(b *batch, e *schema.Event, offset int64) error {
 	case schema.KindHash:
 		t.hash(b, e, offset)
 	case schema.KindZSet:
-		b.command(e, offset, e.DB, "ZADD", 2+2*len(v.ZSet))
-		b.arg(e.Key)
-		for _, m := range v.ZSet {
-			b.body = appendBulk(b.body, strconv.AppendFloat(nil, m.Score, 'g', 17, 64))
-			b.arg(m.Member)
-		}
+		t.members(b, e, offset, v.ZSet)
 	case schema.KindStream:
 		t.stream(b, e, offset)
 	default:
 		return fmt.Errorf("value of key %q has the unknown kind %d", shown(e.Key), v.Kind)
 	}
 	if e.ExpireAt.Set {
-		b.command(e, offset, e.DB, "PEXPIREAT", 3)
-		b.arg(e.Key)
-		b.number(t.expiry(e.ExpireAt.Int64))
+		t.expireAt(b, e, offset, e.ExpireAt.Int64)
 	}
 	return nil
+}
+
+func (t *translator) expireAt(b *batch, e *schema.Event, offset, ms int64) {
+	b.command(e, offset, e.DB, "PEXPIREAT", 3)
+	b.arg(e.Key)
+	b.number(t.expiry(ms))
+}
+
+func (t *translator) members(b *batch, e *schema.Event, offset int64, members []schema.ZSetMember) {
+	b.command(e, offset, e.DB, "ZADD", 2+2*len(members))
+	b.arg(e.Key)
+	for _, m := range members {
+		b.body = appendBulk(b.body, strconv.AppendFloat(nil, m.Score, 'g', 17, 64))
+		b.arg(m.Member)
+	}
 }
 
 func (t *translator) elements(b *batch, e *schema.Event, offset int64, name string, elements [][]byte) {
@@ -108,27 +113,14 @@ func (t *translator) restore(b *batch, e *schema.Event, offset int64) {
 func (t *translator) stream(b *batch, e *schema.Event, offset int64) {
 	meta := e.Value.Meta
 	entries, gone := withGone(e.Value.Stream, meta)
-	for _, entry := range entries {
-		b.command(e, offset, e.DB, "XADD", 3+len(entry.Fields))
-		b.arg(e.Key)
-		b.id(entry.ID)
-		b.args(entry.Fields)
+	for i := range entries {
+		t.entry(b, e, offset, &entries[i])
 	}
 	if meta == nil {
 		return
 	}
-	if len(entries) == 0 { // an empty stream is made by its first entry, trimmed away
-		last := meta.LastID
-		if last == (schema.StreamID{}) {
-			last.Seq = 1
-		}
-		b.command(e, offset, e.DB, "XADD", 7)
-		b.arg(e.Key)
-		b.text("MAXLEN")
-		b.text("0")
-		b.id(last)
-		b.text("f")
-		b.text("v")
+	if len(entries) == 0 {
+		t.emptyStream(b, e, offset, meta)
 	}
 	for i := range meta.Groups {
 		t.group(b, e, offset, &meta.Groups[i])
@@ -140,6 +132,33 @@ func (t *translator) stream(b *batch, e *schema.Event, offset int64) {
 			b.id(id)
 		}
 	}
+	t.setID(b, e, offset, meta)
+}
+
+func (t *translator) entry(b *batch, e *schema.Event, offset int64, entry *schema.StreamEntry) {
+	b.command(e, offset, e.DB, "XADD", 3+len(entry.Fields))
+	b.arg(e.Key)
+	b.id(entry.ID)
+	b.args(entry.Fields)
+}
+
+// emptyStream makes a stream by its first entry, trimmed away.
+func (t *translator) emptyStream(b *batch, e *schema.Event, offset int64, meta *schema.StreamMeta) {
+	last := meta.LastID
+	if last == (schema.StreamID{}) {
+		last.Seq = 1
+	}
+	b.command(e, offset, e.DB, "XADD", 7)
+	b.arg(e.Key)
+	b.text("MAXLEN")
+	b.text("0")
+	b.id(last)
+	b.text("f")
+	b.text("v")
+}
+
+// setID sets the ids that deletions left behind.
+func (t *translator) setID(b *batch, e *schema.Event, offset int64, meta *schema.StreamMeta) {
 	n := 3
 	full := t.v7 && meta.EntriesAdded >= 0
 	if full {
@@ -157,6 +176,17 @@ func (t *translator) stream(b *batch, e *schema.Event, offset int64) {
 }
 
 func (t *translator) group(b *batch, e *schema.Event, offset int64, g *schema.StreamGroup) {
+	t.createGroup(b, e, offset, g)
+	for i := range g.Consumers {
+		c := &g.Consumers[i]
+		t.createConsumer(b, e, offset, g, c)
+		for j := range c.Pending {
+			t.claim(b, e, offset, g, c, &c.Pending[j])
+		}
+	}
+}
+
+func (t *translator) createGroup(b *batch, e *schema.Event, offset int64, g *schema.StreamGroup) {
 	read := t.v7 && g.EntriesRead >= 0
 	n := 5
 	if read {
@@ -171,28 +201,29 @@ func (t *translator) group(b *batch, e *schema.Event, offset int64, g *schema.St
 		b.text("ENTRIESREAD")
 		b.number(g.EntriesRead)
 	}
-	for i := range g.Consumers {
-		c := &g.Consumers[i]
-		b.command(e, offset, e.DB, "XGROUP", 5)
-		b.text("CREATECONSUMER")
-		b.arg(e.Key)
-		b.arg(g.Name)
-		b.arg(c.Name)
-		for _, p := range c.Pending {
-			b.command(e, offset, e.DB, "XCLAIM", 12)
-			b.arg(e.Key)
-			b.arg(g.Name)
-			b.arg(c.Name)
-			b.text("0")
-			b.id(p.ID)
-			b.text("TIME")
-			b.number(p.DeliveredMs)
-			b.text("RETRYCOUNT")
-			b.number(p.Deliveries)
-			b.text("FORCE")
-			b.text("JUSTID")
-		}
-	}
+}
+
+func (t *translator) createConsumer(b *batch, e *schema.Event, offset int64, g *schema.StreamGroup, c *schema.StreamConsumer) {
+	b.command(e, offset, e.DB, "XGROUP", 5)
+	b.text("CREATECONSUMER")
+	b.arg(e.Key)
+	b.arg(g.Name)
+	b.arg(c.Name)
+}
+
+func (t *translator) claim(b *batch, e *schema.Event, offset int64, g *schema.StreamGroup, c *schema.StreamConsumer, p *schema.PendingEntry) {
+	b.command(e, offset, e.DB, "XCLAIM", 12)
+	b.arg(e.Key)
+	b.arg(g.Name)
+	b.arg(c.Name)
+	b.text("0")
+	b.id(p.ID)
+	b.text("TIME")
+	b.number(p.DeliveredMs)
+	b.text("RETRYCOUNT")
+	b.number(p.Deliveries)
+	b.text("FORCE")
+	b.text("JUSTID")
 }
 
 // withGone merges the entries that are pending but deleted into the others,

@@ -32,6 +32,11 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 		return s.peerEvents(ctx, first, last, visit)
 	}
 	s.full = s.cfg.Snapshot == SnapshotAlways || s.cfg.NewEpoch
+	if s.values != nil {
+		s.turner.Values = func(id []byte, publish func([]schema.Event) error) error {
+			return s.values.at(ctx, id, publish)
+		}
+	}
 	for attempt := 0; ; attempt++ {
 		started := time.Now()
 		err := s.follow(ctx)

@@ -11,6 +11,7 @@ import (
 	"twinlog/schema"
 	"twinlog/source/rdb"
 	"twinlog/source/replica"
+	"twinlog/source/stream"
 )
 
 // snapshot publishes a whole data set: SNAPSHOT_BEGIN, a value event for each
@@ -33,7 +34,16 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 	s.full = false // from here on the position says so
 	s.cfg.Log.Info("snapshot begins", "site", s.cfg.Site, "epoch", pos.Epoch, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
 	keys := int64(0)
-	event := make([]schema.Event, 1)
+	event, value := make([]schema.Event, 1), parts{}
+	publish := func() error {
+		if err := s.lane.waitForRoom(ctx); err != nil {
+			return err
+		}
+		s.hook("snapshot-event")
+		event[0].Source = schema.Source{Snapshot: "true"}
+		s.cfg.Metrics.events.Inc()
+		return s.appendOwn(event, &pos)
+	}
 	err = s.readSnapshot(ctx, conn, func(e *rdb.Entry) error {
 		if err := s.noteSnapshotEntry(e, &pos); err != nil {
 			return err
@@ -41,17 +51,16 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 		if e.Kind == rdb.Aux || e.Kind == rdb.Value && (offsets.IsReserved(e.Key) || isNothing(e)) {
 			return nil
 		}
-		if err := s.lane.waitForRoom(ctx); err != nil {
-			return err
+		if e.Index == 0 {
+			value = parts{}
+			keys++
+			s.cfg.Metrics.snapshotKeys.Inc()
 		}
-		s.hook("snapshot-event")
-		if err := s.snapshotEvent(&event[0], e, pos.ReplOffset); err != nil {
-			return err
+		if e.Kind == rdb.Function {
+			return s.snapshotFunction(ctx, e, &pos)
 		}
-		keys++
-		s.cfg.Metrics.snapshotKeys.Inc()
-		s.cfg.Metrics.events.Inc()
-		return s.appendOwn(event, &pos)
+		event[0] = schema.Event{Op: schema.OpValue, DB: e.DB, Key: e.Key, ExpireAt: e.ExpireAt}
+		return value.each(&s.cfg, &event[0], e, publish)
 	})
 	if err != nil {
 		return pos, err
@@ -85,7 +94,7 @@ func (s *Source) readSnapshot(ctx context.Context, conn *replica.Conn, visit fun
 	if err != nil {
 		return fmt.Errorf("receiving the snapshot of site %s: %w", s.cfg.Site, err)
 	}
-	r := rdb.NewReader(transfer.Reader(), rdb.Options{ChunkBytes: s.cfg.MaxEventBytes})
+	r := rdb.NewReader(transfer.Reader(), rdb.Options{ChunkBytes: s.cfg.chunkBytes()})
 	for {
 		entry, err := r.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -127,24 +136,25 @@ func (s *Source) noteSnapshotEntry(e *rdb.Entry, pos *offsets.Position) error {
 	return nil
 }
 
-// snapshotEvent makes the event of one value or function library; at is the
-// snapshot's place in the replication stream.
-func (s *Source) snapshotEvent(event *schema.Event, e *rdb.Entry, at int64) error {
-	if e.Kind == rdb.Function {
-		*event = schema.Event{Op: schema.OpFunction, DB: schema.NoDB, Command: "FUNCTION", Args: [][]byte{[]byte("LOAD"), []byte("REPLACE"), e.Text}}
-	} else {
-		if e.Index > 0 || !e.Last {
-			return &TooBigError{Type: e.Type, DB: e.DB, Key: shown(e.Key), Limit: s.cfg.MaxEventBytes, ReplOffset: at}
-		}
-		*event = schema.Event{Op: schema.OpValue, DB: e.DB, Key: e.Key, Type: e.Type, Value: e.Value, ExpireAt: e.ExpireAt}
+// snapshotFunction publishes a function library.
+func (s *Source) snapshotFunction(ctx context.Context, e *rdb.Entry, pos *offsets.Position) error {
+	if err := s.lane.waitForRoom(ctx); err != nil {
+		return err
 	}
-	event.Source.Snapshot = "true"
-	return nil
+	events := stream.Cut(nil, &schema.Event{
+		Op: schema.OpFunction, DB: schema.NoDB, Command: "FUNCTION", Args: [][]byte{[]byte("LOAD"), []byte("REPLACE"), e.Text},
+		Source: schema.Source{Snapshot: "true"},
+	}, s.cfg.MaxEventBytes)
+	s.cfg.Metrics.events.Add(float64(len(events)))
+	return s.appendOwn(events, pos)
 }
 
 // isNothing tells whether an entry is a collection without elements, which
 // old servers could write and every server drops when it loads it.
 func isNothing(e *rdb.Entry) bool {
+	if e.Index > 0 || !e.Last {
+		return false
+	}
 	v := &e.Value
 	switch v.Kind {
 	case schema.KindList, schema.KindSet:

@@ -124,11 +124,10 @@ func New(cfg Config) *Source {
 	}
 	s.lane = newLane(&s.cfg, time.Now)
 	s.emitted = s.emit
-	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger}
+	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, MaxEventBytes: cfg.MaxEventBytes}
 	if cfg.Ledger != nil {
 		s.values = newValues(s)
 		s.own, s.peer = s.newLog(cfg.Topic), s.newLog(cfg.PeerTopic)
-		s.turner.Values = s.values.at
 		s.turner.PeerTopicID = cfg.PeerTopicID
 	}
 	close(s.resumed)

@@ -27,6 +27,8 @@ type values struct {
 	nonce  string           // barriers of a source before this one are not its own
 	number int
 	conn   *redis.Conn
+	// fieldsLast tells that the server does not know expiries of fields.
+	fieldsLast bool
 
 	mu      sync.Mutex
 	reading map[string]*barrierRead // by barrier
@@ -52,6 +54,7 @@ type barrierRead struct {
 	done   chan struct{} // closed when values or err is set
 	values [][]schema.Event
 	err    error
+	big    *bigRead // a value that comes while the capture waits; nil: none
 }
 
 const (
@@ -186,53 +189,60 @@ func keyID(k offsets.DirtyKey) string { return strconv.Itoa(int(k.DB)) + ":" + s
 
 // read reads keys at one barrier, as many of them as one may bring; the others
 // wait for the next one.
-func (v *values) read(ctx context.Context, keys []offsets.DirtyKey) error {
-	ctx, cancel := context.WithTimeout(ctx, barrierWait)
+func (v *values) read(whole context.Context, keys []offsets.DirtyKey) error {
+	ctx, cancel := context.WithTimeout(whole, barrierWait)
 	defer cancel()
 	if err := v.connect(ctx); err != nil {
 		return err
 	}
-	n, err := v.fitting(ctx, keys)
+	n, big, err := v.fitting(ctx, keys)
 	if err != nil {
 		return err
 	}
-	if err := v.readAtOnce(ctx, keys[:n]); err != nil {
+	if big {
+		err = v.readBig(whole, keys[0])
+	} else {
+		err = v.readAtOnce(ctx, keys[:n])
+	}
+	if err != nil {
 		return err
 	}
 	v.again(keys[n:])
 	return nil
 }
 
-// fitting tells how many of keys one barrier may read, at least one. What
-// MEMORY USAGE does not tell is taken for small.
-func (v *values) fitting(ctx context.Context, keys []offsets.DirtyKey) (int, error) {
+// fitting tells how many of keys one barrier may read, at least one, and
+// whether the first one is so big that it is read in parts. What MEMORY USAGE
+// does not tell is taken for small.
+func (v *values) fitting(ctx context.Context, keys []offsets.DirtyKey) (n int, big bool, err error) {
 	db := int32(-1)
 	for _, k := range keys {
 		v.selectDB(k.DB, &db)
 		v.conn.Command("MEMORY", "USAGE", string(k.Name))
 	}
 	if err := v.conn.Flush(ctx); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	n, bytes := 0, int64(0)
+	bytes, most, full := int64(0), min(bigValue, v.source.cfg.MaxTransactionBytes), false
 	db = -1
 	for i, k := range keys {
 		reply, err := v.sized(ctx, k, &db)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
-		if reply > inMemory*v.source.cfg.MaxTransactionBytes {
-			return 0, v.tooBig(k, int(reply))
-		}
-		if bytes += reply; i == 0 || bytes <= barrierBytes {
+		bytes += reply
+		switch {
+		case i == 0:
+			n, big, full = 1, reply > most, reply > most
+		case full:
+		case bytes > barrierBytes || reply > most:
+			full = true
+		default:
 			n = i + 1
 		}
 	}
-	return n, nil
+	return n, big, nil
 }
-
-// inMemory is how many times larger than its DUMP a value may be in memory.
-const inMemory = 8
 
 // selectDB adds SELECT if the database is not the last one's.
 func (v *values) selectDB(db int32, last *int32) {
@@ -255,11 +265,15 @@ func (v *values) sized(ctx context.Context, k offsets.DirtyKey, last *int32) (in
 	return reply.Int, err
 }
 
+func (v *values) nextBarrier() string {
+	v.number++
+	return v.source.cfg.Instance + "-" + v.nonce + "-" + strconv.Itoa(v.number)
+}
+
 // readAtOnce reads keys at one barrier. The capture learns what it brought
 // when it meets the barrier.
 func (v *values) readAtOnce(ctx context.Context, keys []offsets.DirtyKey) error {
-	v.number++
-	id := v.source.cfg.Instance + "-" + v.nonce + "-" + strconv.Itoa(v.number)
+	id := v.nextBarrier()
 	read := &barrierRead{keys: keys, done: make(chan struct{})}
 	v.mu.Lock()
 	v.reading[id] = read
@@ -356,14 +370,16 @@ func (v *values) parts(k offsets.DirtyKey, dump *redis.Reply, expireAt int64) ([
 	if expireAt > 0 {
 		one.ExpireAt = schema.OptInt64{Set: true, Int64: expireAt}
 	}
-	var parts []schema.Event
-	options := rdb.Options{ChunkBytes: cfg.MaxEventBytes / 2, MaxElementBytes: cfg.MaxTransactionBytes}
+	var events []schema.Event
+	value := parts{}
+	options := rdb.Options{ChunkBytes: cfg.chunkBytes(), MaxElementBytes: cfg.MaxTransactionBytes}
 	err := rdb.ReadDump(dump.Str, k.DB, k.Name, options, func(e *rdb.Entry) error {
 		part := one
-		part.Type, part.Value = e.Type, e.Value.Clone()
-		part.Part = schema.OptPart{Set: e.Index > 0 || !e.Last, Part: schema.Part{Index: e.Index, Last: e.Last, Arg: -1}}
-		parts = append(parts, part)
-		return nil
+		return value.each(cfg, &part, e, func() error {
+			events = append(events, part)
+			events[len(events)-1].Value = part.Value.Clone()
+			return nil
+		})
 	})
 	var limit *rdb.LimitError
 	switch {
@@ -372,29 +388,37 @@ func (v *values) parts(k offsets.DirtyKey, dump *redis.Reply, expireAt int64) ([
 	case err != nil:
 		return nil, fmt.Errorf("site %s: %w", cfg.Site, err)
 	}
-	return parts, nil
+	return events, nil
 }
 
 func (v *values) tooBig(k offsets.DirtyKey, size int) error {
 	return &TooBigError{Type: "conflicting", DB: k.DB, Key: shown(k.Name), Size: size, Limit: int(v.source.cfg.MaxTransactionBytes), Group: true}
 }
 
-// at hands out what the barrier id brought, once; nothing for a barrier of
+// at publishes what the barrier id brought, once; nothing for a barrier of
 // somebody else, or one whose answer was lost.
-func (v *values) at(id []byte) ([][]schema.Event, error) {
+func (v *values) at(ctx context.Context, id []byte, publish func([]schema.Event) error) error {
 	v.mu.Lock()
 	read := v.reading[string(id)]
 	delete(v.reading, string(id))
 	v.mu.Unlock()
 	if read == nil {
-		return nil, nil
+		return nil
+	}
+	if read.big != nil {
+		return v.bigAt(ctx, read.big, publish)
 	}
 	<-read.done
 	v.source.hook("barrier-met")
 	if read.err != nil {
-		return nil, nil //nolint:nilerr // run tries again, at another barrier
+		return nil //nolint:nilerr // run tries again, at another barrier
 	}
-	return read.values, nil
+	for _, parts := range read.values {
+		if err := publish(parts); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (v *values) outstanding() int {
@@ -409,6 +433,10 @@ func (v *values) forget() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, read := range v.reading {
+		if read.big != nil { // who reads it asks again
+			close(read.big.missed)
+			continue
+		}
 		v.lost = append(v.lost, read.keys...)
 	}
 	clear(v.reading)

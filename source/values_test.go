@@ -165,6 +165,7 @@ func TestOnlySoManyKeysArePaced(t *testing.T) {
 
 func TestBigValuesAreReadAFewAtATime(t *testing.T) {
 	r := newReading(t, testkit.StartRedis(t))
+	r.source.cfg.MaxTransactionBytes = 32 << 20
 	var keys []offsets.DirtyKey
 	for i := range 6 {
 		keys = append(keys, offsets.DirtyKey{DB: int32(i % 2), Name: fmt.Append(nil, "k", i)})
@@ -183,7 +184,6 @@ func TestBigValuesAreReadAFewAtATime(t *testing.T) {
 	if diff := cmp.Diff([]int{2, 2, 2}, got); diff != "" {
 		t.Errorf("values of a third of what one barrier brings (-want +got):\n%s", diff)
 	}
-	r.source.cfg.MaxTransactionBytes = 32 << 20
 	r.do("SETRANGE huge 20000000 x")
 	if n := len(r.readAt(offsets.DirtyKey{Name: []byte("huge")}, offsets.DirtyKey{Name: []byte("k1")})); n != 1 {
 		t.Errorf("%d values at a barrier that one value fills", n)
@@ -221,14 +221,23 @@ func (r *reading) readAt(keys ...offsets.DirtyKey) [][]schema.Event {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	all, err := r.at(id)
+	all, err := r.brought(id)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if again, err := r.at(id); again != nil || err != nil {
+	if again, err := r.brought(id); again != nil || err != nil {
 		r.t.Errorf("the barrier %s brings its values twice: %v, error %v", id, again, err)
 	}
 	return all
+}
+
+// brought is what the capture would publish at a barrier.
+func (r *reading) brought(id []byte) (all [][]schema.Event, err error) {
+	err = r.at(r.t.Context(), id, func(events []schema.Event) error {
+		all = append(all, events)
+		return nil
+	})
+	return all, err
 }
 
 func words(ws ...string) (all [][]byte) {
@@ -319,8 +328,9 @@ func TestAValueThatIsTooBigIsNamed(t *testing.T) {
 		name string
 		fill func(*reading)
 	}{
-		{"a string", func(r *reading) { r.do("CONFIG SET rdbcompression no", "SETRANGE big 5000 x") }},
-		{"a list whose only element is small when it is compressed", func(r *reading) { r.do("RPUSH big " + strings.Repeat("x", 5000)) }},
+		{"a stream", func(r *reading) { r.do("CONFIG SET rdbcompression no", "XADD big 1-1 f "+strings.Repeat("x", 5000)) }},
+		{"a stream whose only entry is small when it is compressed", func(r *reading) { r.do("XADD big 1-1 f " + strings.Repeat("x", 5000)) }},
+		{"a stream that takes far too much memory", func(r *reading) { r.do("XADD big 1-1 f " + strings.Repeat("x", 50_000)) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newReading(t, testkit.StartRedis(t))
@@ -373,7 +383,7 @@ func (r *reading) barrier(n int) []byte {
 // brings checks what the capture gets at a barrier: values of the strings.
 func (r *reading) brings(id []byte, want ...string) {
 	r.t.Helper()
-	all, err := r.at(id)
+	all, err := r.brought(id)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -395,7 +405,7 @@ func TestDirtyKeysAreReadAsTheyCome(t *testing.T) {
 	r.brings(r.barrier(1), "k=1")
 	r.dirty("k", "other")
 	id := r.barrier(2) // the other; k was read a moment ago, unless that is long ago
-	first, err := r.at(id)
+	first, err := r.brought(id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +512,7 @@ func TestForgottenBarriersAreReadAgain(t *testing.T) {
 	if n := r.outstanding(); n > 1 {
 		t.Errorf("%d barriers are outstanding", n)
 	}
-	all, err := r.at(r.barrier(mostBarriers + 1))
+	all, err := r.brought(r.barrier(mostBarriers + 1))
 	if err != nil {
 		t.Fatal(err)
 	}

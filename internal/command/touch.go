@@ -60,6 +60,13 @@ func (t *Touch) Of(e *schema.Event) error {
 		}
 		t.write(e.DB, e.Key)
 	case schema.OpWrite:
+		if e.Part.Set { // all its keys are the event's own
+			t.write(e.DB, e.Key)
+			for _, k := range e.OtherKeys {
+				t.write(e.DB, k)
+			}
+			return nil
+		}
 		return t.command(e)
 	case schema.OpTruncate:
 		return t.truncate(e)

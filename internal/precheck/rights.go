@@ -244,7 +244,7 @@ type sent struct {
 
 // twoWayCommands are what a two-way link needs besides: to decide about
 // removals, and to read the values of keys in conflict.
-var twoWayCommands = []sent{{0, "EXISTS KEY, SCAN 0, DUMP KEY"}, {700, "PEXPIRETIME KEY"}}
+var twoWayCommands = []sent{{0, "EXISTS KEY, SCAN 0, DUMP KEY, MEMORY USAGE KEY, TYPE KEY, GETRANGE KEY 0 1, LRANGE KEY 0 1, ZRANGE KEY 0 1, HSCAN KEY 0, SSCAN KEY 0"}, {700, "PEXPIRETIME KEY"}}
 
 // dataCommands are the commands that a sink sends.
 var dataCommands = []sent{
@@ -256,6 +256,7 @@ var dataCommands = []sent{
 	{0, "ZADD KEY 1 v, ZREM KEY v, ZINCRBY KEY 1 v, ZPOPMIN KEY, ZPOPMAX KEY, ZUNIONSTORE KEY 1 KEY, ZINTERSTORE KEY 1 KEY"},
 	{0, "ZREMRANGEBYRANK KEY 0 1, ZREMRANGEBYSCORE KEY 0 1, ZREMRANGEBYLEX KEY - +, GEOADD KEY 1 1 v, SORT KEY STORE KEY, PFADD KEY v, PFMERGE KEY KEY"},
 	{0, "XADD KEY 1-1 f v, XDEL KEY 1-1, XTRIM KEY MAXLEN 1, XSETID KEY 1-1, XGROUP CREATE KEY g 0, XACK KEY g 1-1, XCLAIM KEY g c 0 1-1"},
+	{0, "STRLEN KEY, LLEN KEY, HLEN KEY, SCARD KEY, ZCARD KEY, XLEN KEY"},
 	{0, "PUBLISH KEY v, FLUSHDB, FLUSHALL, SWAPDB 0 1"},
 	{602, "COPY KEY KEY, LMOVE KEY KEY LEFT LEFT, ZDIFFSTORE KEY 1 KEY, ZRANGESTORE KEY KEY 0 1, GEOSEARCHSTORE KEY KEY FROMLONLAT 1 1 BYRADIUS 1 m"},
 	{700, "FUNCTION FLUSH"},

@@ -210,23 +210,20 @@ var (
 	barrierKey = []byte(offsets.BarrierKey(link))
 )
 
-// valuesOf hands the values of a barrier to the turner. Those of a barrier
+// valuesOf publishes the values of a barrier. Those of a barrier
 // from before a crash are lost.
-func (s *site) valuesOf(id []byte) ([][]schema.Event, error) {
+func (s *site) valuesOf(id []byte, publish func([]schema.Event) error) error {
 	v := s.barriers[string(id)]
 	if v == nil {
-		return nil, nil
+		return nil
 	}
 	delete(s.barriers, string(id))
-	var groups [][]schema.Event
-	err := s.publishAll(v, func(events []schema.Event) error {
-		groups = append(groups, events)
+	return s.publishAll(v, func(events []schema.Event) error {
 		if events[0].Op == schema.OpValue && !v.snapshot {
 			s.world.repairs++
 		}
-		return nil
+		return publish(events)
 	})
-	return groups, err
 }
 
 // heartbeat tells the peer how far this site has seen it, if nothing else did.

@@ -27,9 +27,11 @@ type judge struct {
 	offset   int64 // replication offset of the last event
 	stream   bool  // past the snapshot of this epoch
 	keys     map[string]bool
-	next     int // unit that must come next
-	at       int // its change that must come next
+	next     int          // unit that must come next
+	at       int          // its change that must come next
+	whole    schema.Event // what came of a command in fragments; without one its Op is 0
 	groupID  string
+	groupAt  int      // its event that must come next
 	producer producer // of the group being read
 	sums     auditSums
 	wrong    []error
@@ -173,28 +175,63 @@ func (j *judge) change(ctx context.Context, r *kgo.Record, e *schema.Event) erro
 		return nil
 	}
 	u := &j.units[j.next]
+	j.group(r, e, u)
+	if e.Part.Set {
+		if e = j.join(r, e); e == nil {
+			return nil
+		}
+	}
 	if got := canonicalChange(e); got != u.changes[j.at] {
 		j.blame(r, "change %d of the unit at replication offset %d is\n  %s, want\n  %s", j.at, at, got, u.changes[j.at])
 	}
-	j.group(r, e, u)
 	if j.at++; j.at == len(u.changes) {
 		j.next, j.at = j.next+1, 0
 	}
 	return nil
 }
 
+// join puts a command's fragments together and returns it with the last one.
+func (j *judge) join(r *kgo.Record, e *schema.Event) *schema.Event {
+	w := &j.whole
+	if e.Part.Index == 0 {
+		*w = *e
+		w.Args, w.Key, w.OtherKeys = nil, bytes.Clone(e.Key), nil
+		for _, k := range e.OtherKeys {
+			w.OtherKeys = append(w.OtherKeys, bytes.Clone(k))
+		}
+	}
+	for i, a := range e.Args {
+		switch at := int(e.Part.Arg) + i; at {
+		case len(w.Args):
+			w.Args = append(w.Args, bytes.Clone(a))
+		case len(w.Args) - 1:
+			w.Args[at] = append(w.Args[at], a...)
+		default:
+			j.blame(r, "fragment %d of %s begins with argument %d behind %d", e.Part.Index, e.Command, at, len(w.Args))
+		}
+	}
+	if !e.Part.Last {
+		return nil
+	}
+	w.Part = schema.OptPart{}
+	return w
+}
+
 // group checks that the events of one unit are one group.
 func (j *judge) group(r *kgo.Record, e *schema.Event, u *unit) {
-	if j.at == 0 {
-		j.groupID, j.producer = strconv.FormatInt(e.Seq, 10), producerOf(r)
+	if j.at == 0 && (!e.Part.Set || e.Part.Index == 0) {
+		j.groupID, j.producer, j.groupAt = strconv.FormatInt(e.Seq, 10), producerOf(r), 0
 	}
+	index := j.groupAt
+	j.groupAt++
+	last := j.at == len(u.changes)-1 && (!e.Part.Set || e.Part.Last)
 	t, size := e.Transaction, len(u.changes)
 	switch {
-	case size == 1 && !t.Set:
+	case last && index == 0 && !t.Set:
 	case !t.Set:
-		j.blame(r, "event %d of %d of the unit at replication offset %d is in no group", j.at, size, u.offset)
-	case string(t.ID) != j.groupID || int(t.Index) != j.at || t.Last != (j.at == size-1):
-		j.blame(r, "group %q, index %d, last %v; want %q, %d, %v", t.ID, t.Index, t.Last, j.groupID, j.at, j.at == size-1)
+		j.blame(r, "event %d of the %d changes of the unit at replication offset %d is in no group", index, size, u.offset)
+	case string(t.ID) != j.groupID || int(t.Index) != index || t.Last != last:
+		j.blame(r, "group %q, index %d, last %v; want %q, %d, %v", t.ID, t.Index, t.Last, j.groupID, index, last)
 	case producerOf(r) != j.producer:
 		j.blame(r, "group %q is split over two Kafka transactions", t.ID)
 	}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"slices"
 
 	"twinlog/internal/command"
 	"twinlog/offsets"
@@ -16,16 +17,21 @@ type Turner struct {
 	Site   string
 	Filter *Filter
 	Ledger *offsets.Ledger // nil on a one-way link
-	// Values returns the values that this source read at a barrier, each as the
-	// parts of one r event; nothing for a barrier that is not its own.
-	Values func(id []byte) ([][]schema.Event, error)
+	// Values publishes the values that this source read at a barrier, group by
+	// group; nothing for a barrier that is not its own.
+	Values func(id []byte, publish func(events []schema.Event) error) error
 	// Peer visits the events of the peer's topic with seqs from first to last.
 	Peer func(first, last int64, visit func(*schema.Event) error) error
 	// PeerTopicID is Kafka's id of the peer's topic; empty: any mark is taken.
 	PeerTopicID string
+	// MaxEventBytes is where commands are cut into fragments; 0: nowhere.
+	MaxEventBytes int
 
 	events []schema.Event
 }
+
+// keptEvents is for how many events of a unit the memory is kept for the next.
+const keptEvents = 4096
 
 // Emit takes the events of one group and the position behind them. Their seqs
 // go on from the position before. Without events only the position has moved.
@@ -49,13 +55,15 @@ func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err
 		}
 	}
 	seen := pos.Seen // what stands in an echo was done before its mark took effect
-	events := t.events[:0]
+	events := slices.Grow(t.events[:0], len(verdict.Born))
 	for _, c := range verdict.Born {
 		if events, err = t.translate(events, c, u.Offset); err != nil {
 			return verdict.Echo, err
 		}
 	}
-	t.events = events
+	if t.events = events; cap(events) > keptEvents {
+		t.events = nil
+	}
 	for i := range events {
 		events[i].Source.Snapshot = "false"
 	}
@@ -80,19 +88,12 @@ func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err
 
 // values publishes what was read at a barrier.
 func (t *Turner) values(barrier []byte, pos *offsets.Position, emit Emit) error {
-	values, err := t.Values(barrier)
-	if err != nil {
-		return err
-	}
-	for _, parts := range values {
-		if err := t.Own(parts, pos); err != nil {
+	return t.Values(barrier, func(events []schema.Event) error {
+		if err := t.Own(events, pos); err != nil {
 			return err
 		}
-		if err := emit(parts, *pos); err != nil {
-			return err
-		}
-	}
-	return nil
+		return emit(events, *pos)
+	})
 }
 
 // ForeignMarkError tells that a site was filled from a topic that is not there
@@ -177,6 +178,14 @@ func (t *Turner) translate(events []schema.Event, c Command, at int64) ([]schema
 				t.Site, at, events[i].Command, events[i].Key[:min(len(events[i].Key), maxShownKey)], offsets.Reserved)
 		}
 		kept = append(kept, events[i])
+	}
+	if t.MaxEventBytes == 0 || eventOverhead+2*bytesOf(c.Args) <= t.MaxEventBytes { // keys count twice
+		return kept, nil
+	}
+	whole := slices.Clone(kept[from:])
+	kept = kept[:from]
+	for i := range whole {
+		kept = Cut(kept, &whole[i], t.MaxEventBytes)
 	}
 	return kept, nil
 }

@@ -1,0 +1,133 @@
+package app_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"twinlog/internal/testkit"
+)
+
+// A big is one key, or one unit, of the sizes that occur in the wild.
+type big struct {
+	name   string
+	before bool   // it is there before the first start, so it comes in the snapshot
+	extra  string // YAML
+	make   func(b *testing.B, r *testkit.Redis)
+	keys   []string
+}
+
+var bigs = []big{
+	{"hash_of_5M_fields", true, "", fillScript("for i = %d, %d do redis.call('HSET', 'big', 'field:' .. i, i) end", 5_000_000), []string{"big"}},
+	{"list_of_10M_elements", true, "", fillScript("for i = %d, %d do redis.call('RPUSH', 'big', 'element:' .. i) end", 10_000_000), []string{"big"}},
+	{"sorted_set_of_3M_members", true, "", fillScript("for i = %d, %d do redis.call('ZADD', 'big', i / 3, 'member:' .. i) end", 3_000_000), []string{"big"}},
+	{"set_of_3M_members", true, "", fillScript("for i = %d, %d do redis.call('SADD', 'big', 'member:' .. i) end", 3_000_000), []string{"big"}},
+	{"stream_of_3M_entries", true, "", fillScript("for i = %d, %d do redis.call('XADD', 'big', i .. '-1', 'field', i) end", 3_000_000), []string{"big"}},
+	{"string_of_300_MB_in_the_snapshot", true, "", setBig, []string{"big"}},
+	{"string_of_300_MB_in_the_stream", false, "limits: {memory: 1536MiB, max_transaction_bytes: 310MiB}\n", setBig, []string{"big"}},
+	{"MSET_of_100k_pairs", false, "", msetBig, []string{"k:1", "k:100000"}},
+	{"script_that_writes_200k_keys", false, "", func(b *testing.B, r *testkit.Redis) {
+		if err := r.Client().Eval(b.Context(), "for i = 1, 200000 do redis.call('SET', 'k:' .. i, i) end return 1", []string{"k"}).Err(); err != nil {
+			b.Fatal(err)
+		}
+	}, []string{"k:1", "k:200000"}},
+}
+
+func setBig(b *testing.B, r *testkit.Redis) {
+	value := make([]byte, 300_000_000)
+	random := rand.NewChaCha8([32]byte{})
+	for i := 0; i < len(value); i += 8 {
+		binary.LittleEndian.PutUint64(value[i:], random.Uint64())
+	}
+	if err := r.Client().WithTimeout(time.Minute).Set(b.Context(), "big", value, 0).Err(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func msetBig(b *testing.B, r *testkit.Redis) {
+	var pairs []any
+	for i := range 100_000 {
+		pairs = append(pairs, fmt.Sprint("k:", i+1), fmt.Sprint("value:", i))
+	}
+	if err := r.Client().MSet(b.Context(), pairs...).Err(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// fillScript runs a loop in steps that block the server for a moment only.
+func fillScript(loop string, n int) func(*testing.B, *testkit.Redis) {
+	return func(b *testing.B, r *testkit.Redis) {
+		const step = 100_000
+		for from := 0; from < n; from += step {
+			if err := r.Client().WithTimeout(time.Minute).Eval(b.Context(), fmt.Sprintf(loop+" return 1", from+1, from+step), []string{"big"}).Err(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+// BenchmarkBig carries big keys and units and measures what they take.
+func BenchmarkBig(b *testing.B) {
+	for _, big := range bigs {
+		b.Run(big.name, func(b *testing.B) {
+			for range b.N {
+				benchmarkBig(b, big)
+			}
+		})
+	}
+}
+
+func benchmarkBig(b *testing.B, big big) {
+	args := []string{
+		"--enable-debug-command", "yes", "--client-output-buffer-limit", "replica 1gb 1gb 0",
+		"--repl-backlog-size", "400mb", "--client-query-buffer-limit", "2gb",
+	}
+	l := newLink(b, linkOptions{directions: oneWay, extra: big.extra, argsA: args, argsB: args})
+	if big.before {
+		big.make(b, l.a)
+	}
+	start := time.Now()
+	l.worker.Start()
+	l.worker.AwaitReady(5 * time.Minute)
+	if !big.before {
+		start = time.Now()
+		big.make(b, l.a)
+	}
+	testkit.Eventually(b, 5*time.Minute, func() error {
+		for _, key := range big.keys {
+			n, err := l.b.Client().Exists(b.Context(), key).Result()
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return fmt.Errorf("%s is not there", key)
+			}
+		}
+		return nil
+	})
+	b.ReportMetric(time.Since(start).Seconds(), "s")
+	b.ReportMetric(cpuSeconds(b, l.worker.Pid()), "cpu-s")
+	b.ReportMetric(peakMemory(b, l.worker.Pid()), "peak-MiB")
+	b.ReportMetric(0, "ns/op")
+	for _, key := range big.keys {
+		if at, want := digest(b, l.b.Client(), key), digest(b, l.a.Client(), key); at != want {
+			b.Errorf("%s differs", key)
+		}
+	}
+	if n, err := l.b.Client().DBSize(b.Context()).Result(); err != nil || n != l.a.Client().DBSize(b.Context()).Val()+1 {
+		b.Errorf("b holds %d keys, error %v", n, err) // the mark is one more
+	}
+}
+
+func digest(b *testing.B, c *goredis.Client, key string) string {
+	b.Helper()
+	reply, err := c.WithTimeout(time.Minute).Do(b.Context(), "DEBUG", "DIGEST-VALUE", key).StringSlice()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return fmt.Sprint(reply)
+}
