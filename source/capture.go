@@ -254,6 +254,10 @@ func (s *Source) dropBarrier(ctx context.Context, p *place) error {
 	})
 }
 
+// appliedBytes is what a batch of the link's own sink may have besides the
+// peer's unit: the events before it, marks, a part of a value.
+const appliedBytes = 4 << 20
+
 // stream publishes the replication stream from pos on. With a place,
 // everything up to the unit that writes its barrier is dropped, and the source
 // begins there, in database 0.
@@ -261,6 +265,7 @@ func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Pos
 	socket := &socket{conn: conn, source: s}
 	defer socket.close()
 	r := stream.NewReader(socket, pos.ReplOffset, int32(pos.Database), s.cfg.MaxTransactionBytes)
+	r.Applied(s.filter.MarkKey(), 2*s.cfg.MaxTransactionBytes+appliedBytes)
 	if at != nil {
 		if err := s.passBarrier(r, &pos, at); err != nil {
 			return err

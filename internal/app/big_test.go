@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -214,4 +215,43 @@ func length(t *testing.T, r *testkit.Redis, key string) int64 {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// Both sites change the same keys, which are so large that home reads them in
+// parts; the worker is killed between the parts, too.
+func TestBigValuesInConflictEndEqual(t *testing.T) {
+	l := newLink(t, linkOptions{extra: "limits: {max_event_bytes: 16KiB, max_transaction_bytes: 192KiB}\n", argsA: wideBacklog(), argsB: wideBacklog()})
+	for i := range 8000 {
+		element := fmt.Sprintf("element:%d:%s", i, strings.Repeat("x", 40))
+		if err := errors.Join(l.a.Client().HSet(t.Context(), "hash", element, i).Err(), l.a.Client().RPush(t.Context(), "list", element).Err(),
+			l.a.Client().Append(t.Context(), "string", element).Err(), l.a.Client().ZAdd(t.Context(), "zset", goredis.Z{Score: float64(i), Member: element}).Err()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.start()
+	l.a.Equal(l.b, time.Minute, testkit.CompareOptions{Grace: grace})
+	conflict := func(pass int) {
+		for name, r := range map[string]*testkit.Redis{"a": l.a, "b": l.b} {
+			c, ctx := r.Client(), t.Context()
+			if err := errors.Join(c.HSet(ctx, "hash", "both", name+fmt.Sprint(pass)).Err(), c.LSet(ctx, "list", 7, name+fmt.Sprint(pass)).Err(),
+				c.SetRange(ctx, "string", 1000, name).Err(), c.ZAdd(ctx, "zset", goredis.Z{Score: float64(pass) + float64(name[0]), Member: "both"}).Err()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	l.pause("sink-a")
+	l.pause("sink-b")
+	conflict(0)
+	l.resume("sink-a")
+	l.resume("sink-b")
+	logged(t, l.worker, "read a big value in parts", 4)
+	for pass, point := range []string{"big-value-begun", "big-value-read", "part-applied", "parts-built"} {
+		l.worker.Kill()
+		conflict(1 + pass)
+		l.dies(point, 1+pass%2)
+		l.worker.Start()
+		l.worker.AwaitReady(time.Minute)
+	}
+	l.settled(time.Minute)
+	l.noTemporaryKeys()
 }

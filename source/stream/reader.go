@@ -69,6 +69,9 @@ const (
 type Reader struct {
 	src    io.Reader
 	limit  int64
+	mark   string // a unit that begins with it has a limit of its own
+	marked int64
+	most   int64 // the present unit's limit
 	buf    []byte
 	pos    int   // next byte to parse
 	end    int   // bytes read so far
@@ -85,6 +88,11 @@ type Reader struct {
 func NewReader(src io.Reader, offset int64, db int32, limit int64) *Reader {
 	return &Reader{src: src, limit: limit, buf: make([]byte, initialBuffer), offset: offset, db: db}
 }
+
+// Applied gives units that begin with the mark that the link's own sink writes
+// a limit of their own: they are not published, and what the sink adds to the
+// peer's unit must not stop this source.
+func (r *Reader) Applied(markKey string, limit int64) { r.mark, r.marked = markKey, limit }
 
 // SelectDB corrects the selected database, for a reader that began at a
 // place where it was not known.
@@ -124,6 +132,9 @@ func (r *Reader) Next() (*Unit, error) {
 			r.unit.GetAck = len(args) > 1 && isWord(args[1], "GETACK")
 		default:
 			r.unit.Commands = append(r.unit.Commands, Command{DB: r.db, Args: args})
+			if len(r.unit.Commands) == 1 && len(args) == 3 && string(args[1]) == r.mark && isWord(name, "SET") {
+				r.most = max(r.limit, r.marked)
+			}
 		}
 		if !inMulti {
 			return r.finish(), nil
@@ -132,7 +143,7 @@ func (r *Reader) Next() (*Unit, error) {
 }
 
 func (r *Reader) begin() {
-	r.start = r.offset
+	r.start, r.most = r.offset, r.limit
 	r.unit = Unit{Commands: r.unit.Commands[:0]}
 	r.args = r.args[:0]
 	// What the last unit handed out is void now: move the rest to the front.
@@ -163,7 +174,7 @@ func (r *Reader) command() ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if size+r.offset-r.start > r.limit {
+		if size+r.offset-r.start > r.most {
 			return nil, r.tooBig(r.args[from:])
 		}
 		if err := r.fill(int(size) + 2); err != nil {
@@ -181,7 +192,7 @@ func (r *Reader) command() ([][]byte, error) {
 
 // header parses "<kind><number>\r\n".
 func (r *Reader) header(kind byte, most int64) (int64, error) {
-	if r.offset-r.start > r.limit {
+	if r.offset-r.start > r.most {
 		return 0, r.tooBig(nil)
 	}
 	for scanned := 0; ; {
@@ -262,7 +273,7 @@ func (r *Reader) parseDB(args [][]byte) (int32, error) {
 }
 
 func (r *Reader) tooBig(args [][]byte) error {
-	e := &TooBigError{Offset: r.start, Limit: r.limit}
+	e := &TooBigError{Offset: r.start, Limit: r.most}
 	if len(args) == 0 && len(r.unit.Commands) > 0 {
 		args = r.unit.Commands[len(r.unit.Commands)-1].Args
 	}

@@ -177,3 +177,24 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+func TestAnAppliedUnitHasALimitOfItsOwn(t *testing.T) {
+	block := func(key string) string {
+		return raw("MULTI", "SET "+key+" m", "SET k "+strings.Repeat("v", 200), "EXEC")
+	}
+	for key, fits := range map[string]bool{"mark": true, "other": false} {
+		r := NewReader(strings.NewReader(block(key)+raw("SET k "+strings.Repeat("v", 200))), 0, 0, 100)
+		r.Applied("mark", 1000)
+		_, err := r.Next()
+		var big *TooBigError
+		if fits != (err == nil) || !fits && !errors.As(err, &big) {
+			t.Errorf("a block that begins with %s: error %v", key, err)
+		}
+		if !fits {
+			continue
+		}
+		if _, err := r.Next(); !errors.As(err, &big) || big.Limit != 100 {
+			t.Errorf("the unit behind an applied one: error %v", err)
+		}
+	}
+}
