@@ -27,7 +27,7 @@ type history struct {
 	mark     offsets.Mark
 	marked   bool // there is a mark
 	known    bool // a source of this link has followed it
-	reseeded bool // its re-seeding was begun in this history, and not ended
+	reseeded bool // it was emptied to be filled again, and perhaps nobody follows it yet
 }
 
 // verdict is how a history stands to a position.
@@ -85,11 +85,9 @@ func (s *Source) inspect(ctx context.Context) (history, error) {
 		if _, h.known, err = get(ctx, c, offsets.WitnessKey(s.cfg.Link)); err != nil {
 			return fmt.Errorf("looking whether it was followed before: %w", err)
 		}
-		reseeded, _, err := get(ctx, c, offsets.ReseedKey(s.cfg.Link))
-		if err != nil {
+		if _, h.reseeded, err = get(ctx, c, offsets.ReseedKey(s.cfg.Link)); err != nil {
 			return fmt.Errorf("looking for a re-seeding: %w", err)
 		}
-		h.reseeded = reseeded == h.replid
 		text, found, err := get(ctx, c, s.filter.MarkKey())
 		if err != nil || !found {
 			return err
@@ -182,6 +180,11 @@ func (s *Source) check(ctx context.Context, pos offsets.Position) error {
 		s.cfg.Log.Warn("re-seeding was interrupted: beginning again", "site", s.cfg.Site)
 		return s.reseed(ctx, pos)
 	case goesOn:
+	}
+	if h.reseeded { // killed when it was done
+		if err := s.endReseed(ctx); err != nil {
+			return err
+		}
 	}
 	if !h.known {
 		return s.witness(ctx)

@@ -38,7 +38,7 @@ func (s *Source) reseed(ctx context.Context, pos offsets.Position) error {
 	begin := place{epoch: pos.Epoch + 1, with: [][]string{
 		{"FLUSHALL", "ASYNC"},
 		{"SET", s.filter.MarkKey(), mark.String()},
-		{"SET", offsets.ReseedKey(s.cfg.Link), h.replid},
+		{"SET", offsets.ReseedKey(s.cfg.Link), s.cfg.Instance},
 		{"SET", offsets.WitnessKey(s.cfg.Link), s.cfg.Site},
 	}}
 	begin.publish = func(at offsets.Position) error {
@@ -51,10 +51,18 @@ func (s *Source) reseed(ctx context.Context, pos offsets.Position) error {
 	if !errors.Is(err, ErrBegunAnew) {
 		return err
 	}
-	return errors.Join(err, s.ask(ctx, func(c *redis.Conn) error {
+	return errors.Join(err, s.endReseed(ctx))
+}
+
+// endReseed notes that the site is followed.
+func (s *Source) endReseed(ctx context.Context) error {
+	return s.ask(ctx, func(c *redis.Conn) error {
 		reply, err := c.Do(ctx, "DEL", offsets.ReseedKey(s.cfg.Link))
-		return errors.Join(err, reply.Err())
-	}))
+		if err := errors.Join(err, reply.Err()); err != nil {
+			return fmt.Errorf("ending the re-seeding of site %s: %w", s.cfg.Site, err)
+		}
+		return nil
+	})
 }
 
 // refuseOtherLinks refuses to flush what other links go by.

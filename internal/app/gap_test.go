@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,11 +206,13 @@ func TestASiteThatCameBackOlderGetsWhatItLost(t *testing.T) {
 			l.sets(site, "key", 500, "2")
 			l.drop(site, "key", 500, 2, 1000)
 			l.endEqual(grace)
+			l.worker.Signal(syscall.SIGSTOP) // so that it can be seen what is lost
 			site.Kill()
 			site.Restart()
 			if n := site.Client().Exists(t.Context(), "lost:0").Val(); n != 0 {
 				t.Fatal("the site has lost nothing")
 			}
+			l.worker.Signal(syscall.SIGCONT)
 			l.sets(site, "after", 100, "1")
 			l.sets(peer, "meanwhile", 100, "1")
 			testkit.Eventually(t, time.Minute, func() error {
