@@ -77,7 +77,7 @@ func appendValue(to, v *schema.Value) {
 		to.Elements = append(to.Elements, clone(e))
 	}
 	for _, h := range v.Hash {
-		to.Hash = append(to.Hash, schema.HashEntry{Field: clone(h.Field), Value: clone(h.Value)})
+		to.Hash = append(to.Hash, schema.HashEntry{Field: clone(h.Field), Value: clone(h.Value), ExpireAt: h.ExpireAt})
 	}
 	for _, m := range v.ZSet {
 		to.ZSet = append(to.ZSet, schema.ZSetMember{Member: clone(m.Member), Score: m.Score})

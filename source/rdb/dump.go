@@ -27,7 +27,7 @@ func ReadDump(payload []byte, db int32, key []byte, o Options, visit func(*Entry
 }
 
 // openDump takes the footer off.
-func openDump(payload []byte) (value []byte, version uint16, err error) {
+func openDump(payload []byte) (value []byte, version int, err error) {
 	if len(payload) <= dumpFooter {
 		return nil, 0, corrupt("a DUMP payload of %d bytes", len(payload))
 	}
@@ -37,19 +37,24 @@ func openDump(payload []byte) (value []byte, version uint16, err error) {
 		return nil, 0, corrupt("a DUMP payload whose checksum is %016x, but its bytes give %016x", stored, computed)
 	}
 	value = body[:len(body)-2]
-	version = binary.LittleEndian.Uint16(body[len(value):])
-	if version < minVersion || version > maxVersion {
-		return nil, 0, unsupported("a DUMP payload of version %d; versions %d to %d (up to Redis 7.2) are supported", version, minVersion, maxVersion)
+	version = int(binary.LittleEndian.Uint16(body[len(value):]))
+	if !supported(version) {
+		return nil, 0, unsupported("a DUMP payload of version %d; "+readable, version)
 	}
-	if typ := value[0]; int(typ) >= len(valueTypes) || valueTypes[typ].start == nil {
+	if typ := value[0]; typ == opMetadata {
+		return nil, 0, unsupported("a DUMP payload with data that a module attached to the key, which only the module can read")
+	} else if typeIn(version, typ) == nil {
 		return nil, 0, corrupt("a DUMP payload of the unknown type %d", typ)
 	}
 	return value, version, nil
 }
 
 // readValue reads a value as the first key of an RDB.
-func readValue(value []byte, version uint16, db int32, key []byte, o Options, visit func(*Entry) error) error {
+func readValue(value []byte, version int, db int32, key []byte, o Options, visit func(*Entry) error) error {
 	head := fmt.Appendf(nil, "REDIS%04d", version)
+	if version >= valkeyVersion {
+		head = fmt.Appendf(nil, "VALKEY%03d", version)
+	}
 	head = appendLength(append(head, opSelectDB), uint64(uint32(db)))
 	head = appendLength(append(head, value[0]), uint64(len(key)))
 	r := NewReader(bufio.NewReaderSize(io.MultiReader(bytes.NewReader(head), bytes.NewReader(key), bytes.NewReader(value[1:])), 64<<10), o)

@@ -16,8 +16,13 @@ import (
 
 // dumped makes a DUMP payload of a value: its type and the rest of it.
 func dumped(typ byte, value file) []byte {
+	return dumpedBy(maxVersion, typ, value)
+}
+
+// dumpedBy makes that of a server with another RDB version.
+func dumpedBy(version uint16, typ byte, value file) []byte {
 	b := append([]byte{typ}, value...)
-	b = binary.LittleEndian.AppendUint16(b, maxVersion)
+	b = binary.LittleEndian.AppendUint16(b, version)
 	return binary.LittleEndian.AppendUint64(b, updateCRC(0, b))
 }
 
@@ -125,7 +130,7 @@ func TestReadDumpOfAStreamOfAServer(t *testing.T) {
 
 // Streams with groups and consumers that go on over many parts.
 func TestPartsOfAStreamAreJoined(t *testing.T) {
-	for _, typ := range []byte{15, 19, 21} {
+	for _, typ := range []byte{15, 19, 21, 26} {
 		payload := dumped(typ, streamFile(typ)[len("\x00\x06stream"):])
 		for _, chunk := range []int{0, 1, 50, 100, 200, 400} {
 			_, joined, err := readDump(payload, "stream", Options{ChunkBytes: chunk})
@@ -196,14 +201,17 @@ func TestReadDumpSaysWhatIsWrong(t *testing.T) {
 		{"nothing", nil, true, "of 0 bytes"},
 		{"a footer alone", good()[len(good())-10:], true, "of 10 bytes"},
 		{"a damaged byte", damaged, true, "checksum is"},
-		{"a newer version", version(maxVersion + 1), false, "version 12; versions 5 to 11"},
-		{"a version of Valkey", version(80), false, "version 80"},
+		{"a newer version", version(maxVersion + 1), false, "version 14; versions 5 to 13"},
+		{"a version that neither has", version(79), false, "version 79"},
+		{"a newer version of Valkey", version(81), false, "version 81"},
 		{"an ancient version", version(minVersion - 1), false, "version 4"},
 		{"garbage behind the value", dumped(0, append(file{}.strings("v"), 1, 2, 3)), true, "3 bytes behind"},
 		{"the end of an RDB behind the value", dumped(0, file(file{}.strings("v").endUnchecked())), true, "9 bytes behind"},
 		{"an expiry behind the value", dumped(0, append(file{}.strings("v"), opExpire, 1, 2, 3, 4)), true, "5 bytes behind"},
 		{"a second value of the same key", dumped(0, two), true, "bytes behind"},
-		{"a type that is none", dumped(22, file{}.strings("v")), true, "type 22"},
+		{"a type that is none", dumped(27, file{}.strings("v")), true, "type 27"},
+		{"a type that Valkey has not", dumpedBy(80, 24, file{}.strings("v")), true, "type 24"},
+		{"what a module attached to the key", dumped(opMetadata, file{}.strings("v")), false, "module attached"},
 		{"an aux field for a value", dumped(opAux, file{}.strings("v")), true, "type 250"},
 		{"the end of an RDB for a value", dumped(opEOF, file{}.strings("v")), true, "type 255"},
 		{"an expiry for a value", dumped(opExpire, file{}.strings("v")), true, "type 253"},
@@ -230,7 +238,7 @@ func TestReadDumpSaysWhatIsWrong(t *testing.T) {
 
 // Whatever is cut off, with the checksum of what is left: an error.
 func TestReadDumpFindsEveryMissingEnd(t *testing.T) {
-	payload := dumped(21, streamFile(21)[len("\x00\x06stream"):])
+	payload := dumped(26, streamFile(26)[len("\x00\x06stream"):])
 	for n := 1; n < len(payload)-dumpFooter; n++ {
 		cut := append(append([]byte(nil), payload[:n]...), payload[len(payload)-dumpFooter:]...)
 		err := ReadDump(resealed(cut), 0, []byte("stream"), Options{ChunkBytes: 50}, func(*Entry) error { return nil })
@@ -250,6 +258,7 @@ func TestReadDumpTakesNoMemoryForLengthsThatAreOnlyClaimed(t *testing.T) {
 			"set":               dumped(2, file{}.length(n).strings("abc")),
 			"member":            dumped(5, file{}.length(1).length(n).raw("abc")),
 			"hash":              dumped(4, file{}.length(n).strings("f", "v")),
+			"expiring hash":     dumped(24, file{}.le64(1).length(n).lengths(1).strings("f", "v")),
 			"stream":            dumped(21, file{}.length(n).strings(string(file{}.rawID(1, 1)), packListpack(0, 0, 0, 0))),
 		} {
 			t.Run(fmt.Sprintf("%s of %d", name, n), func(t *testing.T) {
@@ -291,7 +300,10 @@ func FuzzReadDump(f *testing.F) {
 			f.Add(dumped(c.file[0], c.file[len("\x00\x01k"):]), "k", uint16(7))
 		}
 	}
-	for _, typ := range []byte{15, 19, 21} {
+	for _, c := range expiringHashes() {
+		f.Add(dumpedBy(c.version, c.file[0], c.file[len("\x00\x01k"):]), "k", uint16(7))
+	}
+	for _, typ := range []byte{15, 19, 21, 26} {
 		f.Add(dumped(typ, streamFile(typ)[len("\x00\x06stream"):]), "", uint16(50))
 	}
 	f.Add(dumped(7, moduleValue("text")), "k", uint16(9))

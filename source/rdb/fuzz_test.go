@@ -24,15 +24,24 @@ func FuzzReader(f *testing.F) {
 			f.Add(append(newFile("REDIS0011"), c.file...).endUnchecked(), uint16(7))
 		}
 	}
-	for _, typ := range []byte{15, 19, 21} {
-		f.Add(append(newFile("REDIS0011"), streamFile(typ)...).endUnchecked(), uint16(50))
+	for _, typ := range []byte{15, 19, 21, 26} {
+		f.Add(append(newFile("REDIS0013"), streamFile(typ)...).endUnchecked(), uint16(50))
 	}
+	for _, c := range expiringHashes() {
+		f.Add(append(newFile(c.magic), c.file...).endUnchecked(), uint16(7))
+	}
+	f.Add(append(newFile("REDIS0013"), opSlotInfo).lengths(5, 2, 1).key(0, "k").strings("v").endUnchecked(), uint16(7))
+	f.Add(append(newFile("REDIS0013"), opMetadata).lengths(1).raw("abcd").endUnchecked(), uint16(7))
+	f.Add(append(newFile("VALKEY080"), opMetadata).strings("a").endUnchecked(), uint16(7))
 	f.Add(newFile("REDIS0011").key(7, "k").raw(string(moduleValue("text"))).endUnchecked(), uint16(9))
 	f.Add(append(newFile("REDIS0011").key(0, "k"), bomb(300)...).endUnchecked(), uint16(1000))
 	f.Add(append(newFile("REDIS0011").key(1, "k").length(1), bomb(1000)...).endUnchecked(), uint16(1000))
 	for _, n := range []uint64{1 << 20, math.MaxUint32, math.MaxUint64} {
 		f.Add([]byte(newFile("REDIS0011").key(0, "k").length(n)), uint16(100))
 		f.Add([]byte(newFile("REDIS0011").key(4, "k").length(n).strings("f", "v")), uint16(100))
+		f.Add([]byte(newFile("REDIS0012").key(24, "k").le64(1).length(n).lengths(1).strings("f", "v")), uint16(100))
+		f.Add([]byte(newFile("REDIS0012").key(24, "k").le64(1).length(1).length(n).strings("f", "v")), uint16(100))
+		f.Add([]byte(newFile("VALKEY080").key(22, "k").length(n).strings("f", "v").le64(1)), uint16(100))
 		f.Add([]byte(newFile("REDIS0011").key(18, "k").length(n).lengths(nodePlain).strings("v").lengths(nodePacked).strings(packListpack(1))), uint16(100))
 		f.Add([]byte(emptyStream("k").length(1).strings("g").lengths(0, 0, 0).length(n).rawID(1, 1).le64(0).length(1)), uint16(100))
 	}
@@ -123,6 +132,7 @@ func (d *digest) add(e *Entry) {
 	d.strings(v.Elements...)
 	for _, h := range v.Hash {
 		d.strings(h.Field, h.Value)
+		d.numbers(uint64(h.ExpireAt.Int64))
 	}
 	for _, m := range v.ZSet {
 		d.strings(m.Member)

@@ -15,12 +15,13 @@ import (
 
 // everything is an RDB that has every opcode and encoding, each small.
 func everything() file {
-	f := newFile("REDIS0011")
-	f = append(f, opAux).strings("redis-ver").strings("7.2.0")
+	f := newFile("REDIS0013")
+	f = append(f, opAux).strings("redis-ver").strings("8.6.0")
 	f = append(f, opFunction).strings("#!lua name=lib")
 	f = append(f, moduleAux()...)
 	f = append(f, opSelectDB).length(3)
 	f = append(f, opResizeDB).lengths(40, 2)
+	f = append(f, opSlotInfo).lengths(16383, 40, 2)
 	f = append(f, opExpireMillis).le64(4102444800123)
 	f = append(f, opFreq, 7)
 	f = f.key(0, "expires").strings("in ms")
@@ -35,7 +36,12 @@ func everything() file {
 			f = append(f, c.file...)
 		}
 	}
-	for _, typ := range []byte{15, 19, 21} {
+	for _, c := range expiringHashes() {
+		if c.magic != "VALKEY080" {
+			f = append(f, c.file...)
+		}
+	}
+	for _, typ := range []byte{15, 19, 21, 26} {
 		f = append(f, streamFile(typ)...)
 	}
 	return f.key(7, "module").raw(string(moduleValue("text")))
@@ -100,10 +106,24 @@ func TestReaderSaysWhatIsWrong(t *testing.T) {
 		{"something else", []byte("+PONG\r\n, and more"), new(CorruptError), "instead of REDIS"},
 		{"a version that is no number", newFile("REDIS00x9").end(), new(CorruptError), "instead of REDIS"},
 		{"a version without a checksum", newFile("REDIS0004").end(), new(UnsupportedError), `"REDIS0004"`},
-		{"a newer version", newFile("REDIS0012").end(), new(UnsupportedError), `"REDIS0012"`},
-		{"a version of Valkey", newFile("VALKEY080").end(), new(UnsupportedError), "Valkey"},
+		{"a newer version", newFile("REDIS0014").end(), new(UnsupportedError), `"REDIS0014"`},
+		{"a newer version of Valkey", newFile("VALKEY081").end(), new(UnsupportedError), `"VALKEY081"`},
+		{"a version of Redis with the magic of Valkey", newFile("VALKEY011").end(), new(UnsupportedError), `"VALKEY011"`},
+		{"a version of Valkey with the magic of Redis", newFile("REDIS0080").end(), new(UnsupportedError), `"REDIS0080"`},
+		{"what a module attached to a key", append(newFile("REDIS0013"), opMetadata), new(UnsupportedError), "a module attached"},
+		{"slots on the way to a Valkey", append(newFile("VALKEY080"), opMetadata), new(UnsupportedError), "slots that are just being moved"},
+		{"an opcode of a later version", append(newFile("REDIS0012"), opMetadata), new(CorruptError), "unknown opcode or type 243"},
+		{"a type that a Valkey has not", newFile("VALKEY080").key(24, "k"), new(CorruptError), "unknown opcode or type 24"},
+		{"an earliest expiry that cannot be", key(24).le64(1 << 48), new(CorruptError), "earliest expiry of a hash's fields is 281474976710656"},
+		{"a field's expiry that cannot be", key(24).le64(5).length(1).length(1 << 48), new(CorruptError), "expiry of a hash field is 281474976710656"},
+		{"a field's expiry that ends beyond", key(24).le64(1<<48 - 1).length(1).length(2), new(CorruptError), "expiry of a hash field is 281474976710656"},
+		{"a field's absolute expiry that cannot be", key(22).length(1).length(1 << 63), new(CorruptError), "expiry of a hash field is -9223372036854775808"},
+		{"a field's expiry of a Valkey that cannot be", newFile("VALKEY080").key(22, "k").length(1).strings("f", "v").le64(-2), new(CorruptError), "expiry of hash field \"f\" is -2"},
+		{"a packed field without its expiry", key(25).le64(0).strings(packListpack("f", "v")), new(CorruptError), "ends before the expiry"},
+		{"a packed field's expiry that is text", key(25).le64(0).strings(packListpack("f", "v", "x")), new(CorruptError), "expiry of a packed hash field is"},
+		{"a packed field's expiry below zero", key(25).le64(0).strings(packListpack("f", "v", -1)), new(CorruptError), "expiry of a packed hash field is"},
 		{"a wrong checksum", broken, new(CorruptError), "its checksum is"},
-		{"an unknown type", key(22), new(CorruptError), "unknown opcode or type 22"},
+		{"an unknown type", key(27), new(CorruptError), "unknown opcode or type 27"},
 		{"an unknown opcode", append(newFile("REDIS0010"), 240), new(CorruptError), "unknown opcode or type 240"},
 		{"a function of a release candidate", append(newFile("REDIS0010"), opFunctionPre), new(UnsupportedError), "release candidate"},
 		{"a module value of a release candidate", key(6).length(moduleID("testmod-x", 1)), new(UnsupportedError), `"testmod-x"`},
@@ -201,6 +221,13 @@ func TestReaderTakesNoMemoryForLengthsThatAreOnlyClaimed(t *testing.T) {
 			{"field", key(4).length(1).length(n).raw("abc")},
 			{"field's value", key(4).length(1).strings("f").length(n).raw("abc")},
 			{"member", key(5).length(1).length(n).raw("abc")},
+			{"expiring hash", key(24).le64(1).length(n).lengths(1).strings("f", "v")},
+			{"expiring hash of a release candidate", key(22).length(n).lengths(1).strings("f", "v")},
+			{"expiring hash of a Valkey", newFile("VALKEY080").key(22, "k").length(n).strings("f", "v").le64(1)},
+			{"expiring listpack", key(25).le64(1).length(n).raw("abc")},
+			{"producers", newFile("REDIS0013").key(26, "k").length(0).lengths(0, 0, 0, 0, 0, 0, 0, 0).length(0).lengths(100, 100).length(n).strings("p").lengths(0)},
+			{"producer's name", newFile("REDIS0013").key(26, "k").length(0).lengths(0, 0, 0, 0, 0, 0, 0, 0).length(0).lengths(100, 100, 1).length(n).raw("abc")},
+			{"producer's messages", newFile("REDIS0013").key(26, "k").length(0).lengths(0, 0, 0, 0, 0, 0, 0, 0).length(0).lengths(100, 100, 1).strings("p").length(n).strings("m").lengths(1, 1)},
 			{"quicklist", key(14).length(n).strings(packZiplist("a"))},
 			{"quicklist of listpacks", key(18).length(n).lengths(nodePacked).strings(packListpack("a"))},
 			{"plain list node", key(18).length(1).lengths(nodePlain).length(n).raw("abc")},

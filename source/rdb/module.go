@@ -107,7 +107,8 @@ func (r *Reader) skipModuleItems(what string) error {
 	}
 }
 
-// skipString skips a string of the module value that began at start.
+// skipString skips a string. If it belongs to a module value that is kept, start
+// is where that began.
 func (r *Reader) skipString(start int64) error {
 	n, enc, err := r.lengthOrEncoding()
 	if err != nil {

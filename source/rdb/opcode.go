@@ -9,15 +9,27 @@ import (
 	"twinlog/schema"
 )
 
-// The RDB versions that are read. The first has a checksum, the last is the
-// newest whose every opcode and type is known here.
+// The RDB versions that are read. The first has a checksum, the last of Redis
+// is the newest whose every opcode and type is known here. Valkey went on from
+// 11 with numbers of its own, behind a magic of its own.
 const (
-	minVersion = 5
-	maxVersion = 11
+	minVersion    = 5
+	maxVersion    = 13
+	valkeyVersion = 80
 )
+
+// readable says which versions are read, for messages.
+const readable = "versions 5 to 13 (up to Redis 8.6) and 80 (Valkey 9) are supported"
+
+// supported tells whether a version is read.
+func supported(version int) bool {
+	return version >= minVersion && version <= maxVersion || version == valkeyVersion
+}
 
 // The opcodes. A smaller byte is the type of a value, whose key follows.
 const (
+	opMetadata     = 243 // at a Redis: what modules attach to a key; at a Valkey: slots that are coming in
+	opSlotInfo     = 244
 	opFunction     = 245
 	opFunctionPre  = 246
 	opModuleAux    = 247
@@ -39,16 +51,16 @@ func (r *Reader) header() error {
 	if err != nil {
 		return err
 	}
-	version, err := strconv.ParseUint(string(h[5:]), 10, 16)
-	if bytes.HasPrefix(h, []byte("VALKEY")) {
-		return unsupported("version %q of Valkey; versions %d to %d of Redis are supported: let the server announce an older one",
-			h, minVersion, maxVersion)
+	digits, ofValkey := bytes.CutPrefix(h, []byte("VALKEY"))
+	if !ofValkey {
+		digits, _ = bytes.CutPrefix(h, []byte("REDIS"))
 	}
-	if !bytes.HasPrefix(h, []byte("REDIS")) || err != nil {
-		return corrupt("it begins with %q instead of REDIS and a version", h)
+	version, err := strconv.ParseUint(string(digits), 10, 16)
+	if len(digits) == len(h) || err != nil {
+		return corrupt("it begins with %q instead of REDIS or VALKEY and a version", h)
 	}
-	if version < minVersion || version > maxVersion {
-		return unsupported("version %q; versions %d to %d (up to Redis 7.2) are supported", h, minVersion, maxVersion)
+	if !supported(int(version)) || (version >= valkeyVersion) != ofValkey {
+		return unsupported("version %q; "+readable, h)
 	}
 	r.version = int(version)
 	return nil
@@ -79,6 +91,20 @@ func (r *Reader) opcode(op byte) (found bool, err error) {
 		}
 		_, err := r.length("number of expiries")
 		return false, err
+	case opSlotInfo: // slot, keys, expiries: hints for the size of tables
+		for range 3 {
+			if _, err := r.length("slot info"); err != nil {
+				return false, err
+			}
+		}
+		return false, nil
+	case opMetadata:
+		if r.version >= valkeyVersion {
+			return false, unsupported("slots that are just being moved to this server; take the snapshot when it has them")
+		}
+		if r.version >= 13 {
+			return false, unsupported("data that a module attached to a key, which only the module can read; remove it, or leave the key out")
+		}
 	case opIdle:
 		_, err := r.length("idle time")
 		return false, err

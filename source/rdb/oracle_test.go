@@ -105,7 +105,11 @@ func oracle(data []byte) ([]item, error) {
 		case *model.HashObject:
 			v.Kind = schema.KindHash
 			for f, val := range o.Hash {
-				v.Hash = append(v.Hash, schema.HashEntry{Field: []byte(f), Value: val})
+				entry := schema.HashEntry{Field: []byte(f), Value: val}
+				if at := o.FieldExpirations[f]; at > 0 {
+					entry.ExpireAt = schema.OptInt64{Set: true, Int64: at}
+				}
+				v.Hash = append(v.Hash, entry)
 			}
 		case *model.ZSetObject:
 			v.Kind = schema.KindZSet
@@ -250,13 +254,7 @@ func TestReaderAgreesWithTheOracleOnItsOwnFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			switch v := string(data[:9]); {
-			case v > "REDIS0011":
-				if _, err := collect(data, Options{}); err == nil || !strings.Contains(err.Error(), v) {
-					t.Errorf("version %s: error %v", v, err)
-				}
-				return
-			case v < "REDIS0005":
+			if string(data[:9]) < "REDIS0005" {
 				data = append([]byte("REDIS0009"), data[9:bytes.LastIndexByte(data, opEOF)+1]...)
 				data = append(data, make([]byte, 8)...)
 			}

@@ -29,10 +29,11 @@ func (r *Reader) text(e element) []byte {
 // packedDecoder hands out a collection that is one blob, or the list of blobs
 // that is a quicklist. Strings alias their blob.
 type packedDecoder struct {
-	format packing
-	blob   packing // the one being handed out, nil between two
-	nodes  uint64  // blobs to come
-	tagged bool    // each blob says whether it is one
+	format   packing
+	blob     packing // the one being handed out, nil between two
+	nodes    uint64  // blobs to come
+	tagged   bool    // each blob says whether it is one
+	expiring bool    // each field of a hash has an expiry behind its value
 
 	listpack listpack
 	ziplist  ziplist
@@ -71,7 +72,7 @@ func (d *packedDecoder) packing(f format) packing {
 func startPacked(f format) func(*Reader) (decoder, error) {
 	return func(r *Reader) (decoder, error) {
 		d := &r.packed
-		d.format, d.blob, d.nodes, d.tagged = d.packing(f), nil, 1, false
+		d.format, d.blob, d.nodes, d.tagged, d.expiring = d.packing(f), nil, 1, false, false
 		return d, nil
 	}
 }
@@ -80,7 +81,7 @@ func startQuicklist(f format) func(*Reader) (decoder, error) {
 	return func(r *Reader) (decoder, error) {
 		n, err := r.length("number of list nodes")
 		d := &r.packed
-		d.format, d.blob, d.nodes, d.tagged = d.packing(f), nil, n, f == inListpack
+		d.format, d.blob, d.nodes, d.tagged, d.expiring = d.packing(f), nil, n, f == inListpack, false
 		return d, err
 	}
 }
@@ -151,7 +152,13 @@ func (d *packedDecoder) unpack(r *Reader) (done bool, err error) {
 		case !ok:
 			return false, corrupt("a packed %s has an odd number of elements", r.entry.Type)
 		case kind == schema.KindHash:
-			r.addField(first, r.text(e))
+			value, expireAt := r.text(e), schema.OptInt64{}
+			if d.expiring {
+				if expireAt, err = packedExpiry(d.blob); err != nil {
+					return false, err
+				}
+			}
+			r.addField(first, value, expireAt)
 		default:
 			score, err := e.score()
 			if err != nil {

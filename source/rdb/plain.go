@@ -12,12 +12,14 @@ import (
 const (
 	elementCost = 4
 	scoreCost   = 8
+	expiryCost  = 6
 )
 
 // plainDecoder hands out a collection whose elements follow one by one.
 type plainDecoder struct {
-	left uint64
-	read func(*Reader) error // reads one element into the entry
+	left     uint64
+	read     func(*Reader) error // reads one element into the entry
+	earliest int64               // expiry of a field, from which the others count
 }
 
 func startPlain(read func(*Reader) error) func(*Reader) (decoder, error) {
@@ -56,23 +58,30 @@ func (r *Reader) addElement(b []byte) {
 	r.payload += len(b) + elementCost
 }
 
-// readField reads a field of a hash and its value.
+// readField reads a field of a hash that has no expiry.
 func readField(r *Reader) error {
-	field, err := r.string("hash field")
-	if err != nil {
-		return err
-	}
-	value, err := r.string("hash value")
+	field, value, err := r.field()
 	if err == nil {
-		r.addField(field, value)
+		r.addField(field, value, schema.OptInt64{})
 	}
 	return err
 }
 
-func (r *Reader) addField(field, value []byte) {
+// field reads the name of a field and its value.
+func (r *Reader) field() (name, value []byte, err error) {
+	if name, err = r.string("hash field"); err == nil {
+		value, err = r.string("hash value")
+	}
+	return name, value, err
+}
+
+func (r *Reader) addField(field, value []byte, expireAt schema.OptInt64) {
 	v := &r.entry.Value
-	v.Hash = append(v.Hash, schema.HashEntry{Field: field, Value: value})
+	v.Hash = append(v.Hash, schema.HashEntry{Field: field, Value: value, ExpireAt: expireAt})
 	r.payload += len(field) + len(value) + 2*elementCost
+	if expireAt.Set {
+		r.payload += expiryCost
+	}
 }
 
 // readMemberBinary reads a member of a sorted set with its score as eight bytes.

@@ -1,10 +1,11 @@
 // Package rdb reads an RDB, the snapshot that a Redis sends to a replica, as a
 // stream: element by element in constant memory, every length checked before
 // memory is taken, the checksum verified over the very bytes that were used.
-// It reads what Redis 5.0 to 7.2 write (RDB 9 to 11), old encodings included.
+// It reads what Redis 5.0 to 8.6 write (RDB 9 to 13) and Valkey 7.2 to 9.1 (RDB
+// 11 and 80), old encodings included.
 //
-// A newer version adds opcodes to Reader.opcode, rows to valueTypes and its
-// number to the header check.
+// A newer version adds opcodes to Reader.opcode, rows to valueTypes or
+// valkeyTypes and its number to supported.
 package rdb
 
 import (
@@ -135,8 +136,8 @@ func (r *Reader) next() error {
 		if err != nil {
 			return err
 		}
-		if int(op) < len(valueTypes) && valueTypes[op].start != nil {
-			return r.startValue(op)
+		if t := r.typeOf(op); t != nil {
+			return r.startValue(t)
 		}
 		if found, err := r.opcode(op); found || err != nil {
 			return err
@@ -160,12 +161,12 @@ func (r *Reader) recycle() {
 func (r *Reader) arena() *arena { return &r.arenas[r.current] }
 
 // startValue reads a key and the first part of its value.
-func (r *Reader) startValue(op byte) error {
+func (r *Reader) startValue(t *valueType) error {
 	key, err := r.string("key")
 	if err != nil {
 		return err
 	}
-	e, t := &r.entry, &valueTypes[op]
+	e := &r.entry
 	// Copied, because it outlives the first part.
 	e.Key = append(e.Key[:0], key...)
 	r.inKey = true

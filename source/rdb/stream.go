@@ -17,7 +17,7 @@ const (
 
 // streamDecoder hands out a stream: its entries, then what its groups know.
 type streamDecoder struct {
-	version int // 1: Redis 5, 2: Redis 7.0, 3: Redis 7.2
+	version int // 1: Redis 5, 2: Redis 7.0, 3: Redis 7.2, 4: Redis 8.6
 	phase   streamPhase
 
 	nodes uint64   // listpacks to come
@@ -61,7 +61,55 @@ func (d *streamDecoder) next(r *Reader) (done bool, err error) {
 	}
 	meta := d.meta // the part's own: the caller may keep it
 	r.entry.Value.Meta = &meta
-	return d.groups.next(r, &meta)
+	done, err = d.groups.next(r, &meta)
+	if done && d.version >= 4 {
+		err = r.skipProducers()
+	}
+	return done, err
+}
+
+// skipProducers skips what makes XADD with IDMP notice a message that it has
+// taken already: its configuration, the ids of the last messages of each
+// producer, two counters. It is no part of the stream's content and cannot be
+// set by commands.
+func (r *Reader) skipProducers() error {
+	var n [3]uint64 // seconds, most ids of a producer, producers
+	for i := range n {
+		var err error
+		if n[i], err = r.length("configuration of producers"); err != nil {
+			return err
+		}
+	}
+	for range n[2] {
+		if err := r.skipProducer(); err != nil {
+			return err
+		}
+	}
+	for range 2 {
+		if _, err := r.length("counter of messages"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reader) skipProducer() error {
+	if err := r.skipString(0); err != nil {
+		return err
+	}
+	messages, err := r.length("number of messages")
+	if err != nil {
+		return err
+	}
+	for range messages {
+		if err := r.skipString(0); err != nil {
+			return err
+		}
+		if _, err := r.streamID(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // entries moves entries into the part until there are no more (done) or the

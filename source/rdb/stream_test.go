@@ -66,7 +66,12 @@ func streamFile(typ byte) file {
 	if typ >= 21 {
 		f = f.le64(-1)
 	}
-	return f.length(0)
+	f = f.length(0)
+	if typ >= 26 { // two producers, one of which has sent two messages
+		f = f.lengths(100, 1000, 2).strings("producer").length(2).strings("first").lengths(1000, 5).strings(strings.Repeat("second", 50)).lengths(1005, 4)
+		f = f.strings("idle").length(0).lengths(2, 1)
+	}
+	return f
 }
 
 func streamValue(typ byte) schema.Value {
@@ -105,8 +110,8 @@ func streamValue(typ byte) schema.Value {
 }
 
 func TestReaderReadsStreamsOfEveryVersion(t *testing.T) {
-	for _, typ := range []byte{15, 19, 21} {
-		data := append(newFile("REDIS0011"), streamFile(typ)...).key(0, "next").strings("intact").end()
+	for _, typ := range []byte{15, 19, 21, 26} {
+		data := append(newFile("REDIS0013"), streamFile(typ)...).key(0, "next").strings("intact").end()
 		for _, chunk := range []int{0, 1, 50, 100, 200, 400} {
 			t.Run(fmt.Sprintf("type %d in parts of %d", typ, chunk), func(t *testing.T) {
 				got := values(t, data, Options{ChunkBytes: chunk})

@@ -2,14 +2,17 @@ package rdb
 
 import "twinlog/schema"
 
-// valueTypes has a row for each type of value, by its number in the RDB.
-// start reads what stands before the first element; a value that is complete
-// by then has no decoder.
-var valueTypes = [...]struct {
+// A valueType is how one type of value is read. start reads what stands before
+// the first element; a value that is complete by then has no decoder.
+type valueType struct {
 	name  string // as TYPE answers; empty: start says
 	kind  schema.Kind
 	start func(*Reader) (decoder, error)
-}{
+}
+
+// valueTypes has a row for each type of value, by its number in the RDB of a
+// Redis. Those from 22 on mean something else to a Valkey.
+var valueTypes = [27]valueType{
 	0: {"string", schema.KindString, startString},
 
 	1: {"list", schema.KindList, startPlain(readElement)},
@@ -35,4 +38,33 @@ var valueTypes = [...]struct {
 	15: {"stream", schema.KindStream, startStream(1)},
 	19: {"stream", schema.KindStream, startStream(2)},
 	21: {"stream", schema.KindStream, startStream(3)},
+	26: {"stream", schema.KindStream, startStream(4)},
+
+	22: {"hash", schema.KindHash, startPlain(readFieldAbsolute)}, // release candidates of 7.4
+	23: {"hash", schema.KindHash, startExpiring},
+	24: {"hash", schema.KindHash, startRelative},
+	25: {"hash", schema.KindHash, startNextExpiring},
+}
+
+// valkeyTypes are those of a Valkey.
+var valkeyTypes = func() (types [len(valueTypes)]valueType) {
+	const own = 22 // the first
+	copy(types[:], valueTypes[:own])
+	types[own] = valueType{"hash", schema.KindHash, startPlain(readFieldOfValkey)}
+	return types
+}()
+
+// typeOf returns how values of a type are read, nil for what is no type of
+// this RDB's version.
+func (r *Reader) typeOf(op byte) *valueType { return typeIn(r.version, op) }
+
+func typeIn(version int, op byte) *valueType {
+	types := &valueTypes
+	if version >= valkeyVersion {
+		types = &valkeyTypes
+	}
+	if int(op) >= len(types) || types[op].start == nil {
+		return nil
+	}
+	return &types[op]
 }

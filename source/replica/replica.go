@@ -44,8 +44,9 @@ const (
 	readBuffer = 64 << 10
 
 	// announcedVersion tells a Valkey which RDB it may send: the newest that
-	// package rdb reads.
-	announcedVersion = "7.2.0"
+	// announcedVersion tells a Valkey which RDB it may send: the newest that
+	// package rdb reads. Without it a Valkey 9 cannot send expiries of fields.
+	announcedVersion = "9.0.0"
 )
 
 // Options says what to join.
