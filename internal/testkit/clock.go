@@ -34,7 +34,7 @@ func StartRedisWithClock(tb testing.TB, args ...string) (*Redis, *Clock) {
 	tb.Cleanup(func() { c.file.Close() })
 	c.Step(0)
 	env := []string{"LD_PRELOAD=" + buildClock(tb, dir), "TWINLOG_TEST_CLOCK=" + c.file.Name()}
-	return startRedis(tb, env, args), c
+	return startRedis(tb, installedRedis(tb), env, args), c
 }
 
 // buildClock compiles the library that is loaded into the server.

@@ -2,13 +2,10 @@ package testkit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // kafkaVersion is the Apache Kafka that tests run.
@@ -31,34 +28,11 @@ func ResolveKafka(ctx context.Context) (lib string, err error) {
 			return "", fmt.Errorf("real Apache Kafka needs Java 17 and Maven (apt-get install -y default-jre-headless maven): %w", err)
 		}
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("looking for the cache directory: %w", err)
-	}
-	dir := filepath.Join(cache, "twinlog", "kafka-"+kafkaVersion)
-	lib = filepath.Join(dir, "lib")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("making the cache directory: %w", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("locking the cache directory: %w", err)
-	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return "", fmt.Errorf("locking the cache directory: %w", err)
-	}
-	if _, err := os.Stat(lib); !errors.Is(err, os.ErrNotExist) {
-		return lib, err
-	}
-	pom := filepath.Join(dir, "pom.xml")
-	if err := os.WriteFile(pom, []byte(kafkaPOM), 0o600); err != nil {
-		return "", fmt.Errorf("writing the list of Kafka's jars: %w", err)
-	}
-	partial := lib + ".partial"
-	cmd := exec.CommandContext(ctx, "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+partial)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("getting Kafka's jars with Maven: %w\n%s", err, out)
-	}
-	return lib, os.Rename(partial, lib)
+	return cached("kafka-"+kafkaVersion, "lib", func(dir, lib string) error {
+		pom := filepath.Join(dir, "pom.xml")
+		if err := os.WriteFile(pom, []byte(kafkaPOM), 0o600); err != nil {
+			return fmt.Errorf("writing the list of Kafka's jars: %w", err)
+		}
+		return runTool(ctx, dir, "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+lib)
+	})
 }

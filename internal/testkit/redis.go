@@ -38,15 +38,20 @@ const startTimeout = 30 * time.Second
 // a machine without redis-server is skipped, or failed under CI=true.
 func StartRedis(tb testing.TB, args ...string) *Redis {
 	tb.Helper()
-	return startRedis(tb, nil, args)
+	return startRedis(tb, installedRedis(tb), nil, args)
 }
 
-func startRedis(tb testing.TB, env, args []string) *Redis {
+func installedRedis(tb testing.TB) string {
 	tb.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		required(tb, "no redis-server on this machine: install it with `sudo scripts/setup-redis.sh` (Debian and Ubuntu: apt-get install redis-server)")
 	}
+	return binary
+}
+
+func startRedis(tb testing.TB, binary string, env, args []string) *Redis {
+	tb.Helper()
 	r := &Redis{tb: tb, binary: binary, addr: freeAddr(tb), dir: tb.TempDir(), args: args, env: env}
 	r.client = newClient(r.addr)
 	tb.Cleanup(func() {

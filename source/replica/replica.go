@@ -44,7 +44,6 @@ const (
 	readBuffer = 64 << 10
 
 	// announcedVersion tells a Valkey which RDB it may send: the newest that
-	// announcedVersion tells a Valkey which RDB it may send: the newest that
 	// package rdb reads. Without it a Valkey 9 cannot send expiries of fields.
 	announcedVersion = "9.0.0"
 )
