@@ -19,12 +19,14 @@ func TestVersionsAreJudgedByWhatTheyWrite(t *testing.T) {
 		{"6.2.14", "", true, Error, "relative", "upgrade the server"},
 		{"7.0.15", "", true, OK, "Redis 7.0.15", ""},
 		{"7.2.5", "", true, OK, "Redis 7.2.5", ""},
-		{"7.4.1", "", true, Error, "RDB version", "upgrade Twinlog"},
-		{"8.6.3", "", true, Error, "RDB version", "upgrade Twinlog"},
-		{"8.6.3", "", false, Warning, "newer", "upgrade Twinlog"},
+		{"7.4.1", "", true, OK, "Redis 7.4.1", ""},
+		{"8.6.3", "", true, OK, "Redis 8.6.3", ""},
+		{"8.8.0", "", true, Error, "newer than what", "upgrade Twinlog"},
+		{"8.8.0", "", false, Warning, "newer", "upgrade Twinlog"},
 		{"7.2.4", "8.1.1", true, OK, "Valkey 8.1.1", ""},
-		{"7.2.4", "9.1.2", true, Error, "Valkey 9.1.2", "upgrade Twinlog"},
-		{"7.2.4", "9.1.2", false, Warning, "newer", ""},
+		{"7.2.4", "9.1.2", true, OK, "Valkey 9.1.2", ""},
+		{"7.2.4", "9.2.0", true, Error, "Valkey 9.2.0", "upgrade Twinlog"},
+		{"7.2.4", "9.2.0", false, Warning, "newer", ""},
 		{"unstable", "", true, Warning, "cannot be told", ""},
 		{"", "", true, Warning, "cannot be told", ""},
 	} {
@@ -50,10 +52,22 @@ func TestATargetOlderThanItsOriginIsNamedWithWhatItRefuses(t *testing.T) {
 		{"6.2.14", "7.2.4", OK, "", "FUNCTION"},
 		{"7.0.15", "6.2.14", Warning, "FUNCTION", "PXAT"},
 		{"7.2.4", "5.0.6", Warning, "PXAT", "HPEXPIREAT"},
-		{"7.2.4", "7.0.15", Warning, "RESTORE", "FUNCTION"},
+		{"7.2.4", "7.0.15", OK, "", "FUNCTION"},
+		{"8.6.3", "7.2.4", Warning, "HPEXPIREAT", "FUNCTION"},
+		{"8.6.3", "8.0.6", Warning, "XDELEX", "HSETEX"},
+		{"8.6.3", "valkey 9.1.2", Warning, "VADD", "HPEXPIREAT"},
+		{"valkey 9.1.2", "8.0.6", OK, "", "HSETEX"},
+		{"valkey 9.1.2", "7.2.4", Warning, "HPEXPIREAT", "VADD"},
+		{"valkey 9.1.2", "valkey 8.0.1", Warning, "HSETEX", "VADD"},
 	} {
+		info := func(version string) map[string]string {
+			if release, ok := strings.CutPrefix(version, "valkey "); ok {
+				return map[string]string{"redis_version": "7.2.4", "valkey_version": release}
+			}
+			return map[string]string{"redis_version": version}
+		}
 		var s sheet
-		s.compareVersions(&site{name: "a", info: map[string]string{"redis_version": c.from}}, &site{name: "b", info: map[string]string{"redis_version": c.to}})
+		s.compareVersions(&site{name: "a", info: info(c.from)}, &site{name: "b", info: info(c.to)})
 		got := s.items[0]
 		if got.Status != c.status || !strings.Contains(got.Detail, c.named) || strings.Contains(got.Detail, c.unnamed) {
 			t.Errorf("%s to %s gives %+v", c.from, c.to, got)

@@ -48,16 +48,28 @@ func compareInstances(both *sheet, a, b *site) {
 	}
 }
 
-// brought is what releases added to the commands that events consist of.
+// brought is what releases added to the commands that events consist of. What
+// Redis added after 7.2 a Valkey has later, or never (0).
 var brought = []struct {
-	release  int
-	commands string
+	redis, valkey int
+	commands      string
 }{
-	{600, "SET with KEEPTTL"},
-	{602, "SET with EXAT or PXAT, COPY, LMOVE, GEOSEARCHSTORE, ZRANGESTORE, ZDIFFSTORE, ZADD with GT or LT, XADD with NOMKSTREAM or MINID"},
-	{700, "FUNCTION, XSETID with ENTRIESADDED, XGROUP with ENTRIESREAD"},
-	{704, "HPEXPIREAT and the other commands for the expiry of fields"},
-	{800, "HSETEX, HGETDEL"},
+	{600, 702, "SET with KEEPTTL"},
+	{602, 702, "SET with EXAT or PXAT, COPY, LMOVE, GEOSEARCHSTORE, ZRANGESTORE, ZDIFFSTORE, ZADD with GT or LT, XADD with NOMKSTREAM or MINID"},
+	{700, 702, "FUNCTION, XSETID with ENTRIESADDED, XGROUP with ENTRIESREAD"},
+	{704, 900, "HPEXPIREAT and the other commands for the expiry of fields"},
+	{800, 900, "HSETEX"},
+	{800, 0, "vector sets (VADD and others)"},
+	{802, 0, "XDELEX, XACKDEL, XADD and XTRIM with KEEPREF, DELREF or ACKED"},
+	{806, 0, "XCFGSET"},
+}
+
+// has tells whether a server has what a release of each product added.
+func (v serverVersion) has(redis, valkey int) bool {
+	if v.product == "Valkey" {
+		return valkey > 0 && v.release() >= valkey
+	}
+	return v.release() >= redis
 }
 
 func (s *sheet) compareVersions(origin, target *site) {
@@ -69,17 +81,16 @@ func (s *sheet) compareVersions(origin, target *site) {
 	if err != nil {
 		return
 	}
-	if to.like >= from.like {
-		s.ok("target-version", to.name()+" knows the commands of "+from.name())
-		return
-	}
 	var new []string
 	for _, b := range brought {
-		if b.release > to.like && b.release <= from.like {
+		if from.has(b.redis, b.valkey) && !to.has(b.redis, b.valkey) {
 			new = append(new, b.commands)
 		}
 	}
-	new = append(new, "RESTORE of values that only "+from.name()+" can read")
-	s.warning("target-version", "the target ("+to.name()+") is older than the origin ("+from.name()+") and may refuse: "+strings.Join(new, "; "),
+	if len(new) == 0 {
+		s.ok("target-version", to.name()+" knows the commands of "+from.name())
+		return
+	}
+	s.warning("target-version", "the target ("+to.name()+") may refuse what the origin ("+from.name()+") has: "+strings.Join(new, "; "),
 		"upgrade site "+target.name+" to "+from.name()+", or keep clients of site "+origin.name+" from using them")
 }

@@ -59,15 +59,19 @@ func (v serverVersion) tooOld(origin bool) bool {
 	return v.like < 602
 }
 
-// tooNew tells whether a server writes an RDB of after version 11.
+// release is 100 × major + minor of the product itself.
+func (v serverVersion) release() int { return 100*v.major + v.minor }
+
+// tooNew tells whether a server is newer than those whose RDB and stream are
+// known.
 func (v serverVersion) tooNew() bool {
 	if v.product == "Valkey" {
-		return v.major >= 9
+		return v.release() > 901
 	}
-	return 100*v.major+v.minor > 702
+	return v.release() > 806
 }
 
-const readable = "Redis 7.0 to 7.2 or Valkey 7.2 to 8.1"
+const readable = "Redis 7.0 to 8.6 or Valkey 7.2 to 9.1"
 
 func (s *site) version(context.Context) error {
 	if s.infoErr != nil {
@@ -83,7 +87,7 @@ func (s *site) version(context.Context) error {
 	case v.tooOld(s.origin):
 		s.error("redis-version", v.name()+" is too old for a target: it lacks SET … PXAT", "upgrade the server to Redis 6.2 or newer")
 	case v.tooNew() && s.origin:
-		s.error("redis-version", v.name()+" writes an RDB version that this version of Twinlog does not read (it reads 9 to 11)",
+		s.error("redis-version", v.name()+" is newer than what this version of Twinlog reads (RDB versions up to 13 of Redis and 80 of Valkey)",
 			"upgrade Twinlog to a version that reads it, or run "+readable+" at this site")
 	case v.tooNew():
 		s.warning("redis-version", v.name()+" is newer than what this version of Twinlog was made for; as a target it only needs to know the commands of its origin",
