@@ -41,7 +41,7 @@ func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark) error {
 	g.Go(func() error {
 		b := &builder{
 			sink: s, consumer: consumer, ready: ready, free: free, seq: start.Seq, target: t,
-			translate: translator{grace: s.cfg.ExpiryGrace.Milliseconds(), now: time.Now, v7: t.v7, mark: t.markKey},
+			translate: translator{grace: s.cfg.ExpiryGrace.Milliseconds(), now: time.Now, v7: t.v7, mark: t.markKey, expiresFields: t.expiresFields, hsetex: t.hsetex},
 		}
 		return b.run(ctx)
 	})

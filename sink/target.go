@@ -27,6 +27,8 @@ type target struct {
 	runID, replid string
 	replOffset    int64
 	v7            bool
+	expiresFields bool // see translator
+	hsetex        bool
 	largest       int // bytes that one group may have
 }
 
@@ -41,13 +43,27 @@ func (t *target) inspect(ctx context.Context) error {
 		return &waitError{text: fmt.Sprintf("target %s is a replica (role %s): waiting until it is a master, or until addrs names the master", t.cfg.Target, role)}
 	}
 	t.runID, t.replid = info["run_id"], info["master_replid"]
-	major, _, _ := strings.Cut(info["redis_version"], ".")
-	t.v7 = true // where it is not told
-	if version, err := strconv.Atoi(major); err == nil {
-		t.v7 = version >= 7
+	t.v7 = atLeast(info["redis_version"], 7, 0)
+	t.expiresFields = atLeast(info["redis_version"], 7, 4)
+	t.hsetex = atLeast(info["redis_version"], 8, 0)
+	if valkey := info["valkey_version"]; valkey != "" {
+		t.expiresFields = atLeast(valkey, 9, 0)
+		t.hsetex = t.expiresFields
 	}
 	t.largest = min(t.limit(ctx, "client-query-buffer-limit", 1<<30), t.limit(ctx, "client-output-buffer-limit", 256<<20)) / 2
 	return nil
+}
+
+// atLeast tells whether a version, such as 7.4.1, is not older than a release;
+// also where it is not told.
+func atLeast(version string, major, minor int) bool {
+	words := strings.SplitN(version, ".", 3)
+	if len(words) < 2 {
+		return true
+	}
+	first, err1 := strconv.Atoi(words[0])
+	second, err2 := strconv.Atoi(words[1])
+	return err1 != nil || err2 != nil || first > major || first == major && second >= minor
 }
 
 // fence reads how long the replication stream is. It comes after WATCH: a

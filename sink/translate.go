@@ -21,6 +21,9 @@ type translator struct {
 	now   func() time.Time
 	v7    bool   // the target is Redis 7.0 or newer, or Valkey
 	mark  string // key of this sink's mark
+
+	expiresFields bool // the target knows HPEXPIREAT: Redis 7.4, Valkey 9
+	hsetex        bool // and HSETEX: Redis 8.0, Valkey 9
 }
 
 // expiry returns when a value expires at the target: later than at its
@@ -67,6 +70,14 @@ func (t *translator) write(b *batch, e *schema.Event, offset int64) error {
 	if len(e.Args) == 0 {
 		return fmt.Errorf("%s without arguments", e.Command)
 	}
+	if e.Value.Kind != schema.KindNone {
+		return t.restored(b, e, offset)
+	}
+	if e.Command == "HSETEX" && !t.hsetex {
+		if done, err := t.withoutHSETEX(b, e, offset); done || err != nil {
+			return err
+		}
+	}
 	n := 1 + len(e.Args)
 	hdel := e.Command == "HDEL" && len(e.Args) > 1
 	if hdel {
@@ -91,6 +102,22 @@ func (t *translator) write(b *batch, e *schema.Event, offset int64) error {
 		b.arg(e.Args[1])
 	}
 	return nil
+}
+
+// restored applies a RESTORE whose payload the source has read.
+func (t *translator) restored(b *batch, e *schema.Event, offset int64) error {
+	if e.Command != "RESTORE" || len(e.Args) < 2 {
+		return fmt.Errorf("%s with a value is not known to this program: run the newer twinlog that wrote it", e.Command)
+	}
+	whole := *e
+	if at, expires := command.ExpiryArg(e.Command, e.Args); expires {
+		ms, err := strconv.ParseInt(string(e.Args[at]), 10, 64)
+		if err != nil {
+			return fmt.Errorf("RESTORE: %q is not a time in ms", e.Args[at])
+		}
+		whole.ExpireAt = schema.OptInt64{Set: true, Int64: ms}
+	}
+	return t.value(b, &whole, offset)
 }
 
 // remove deletes a key, with a second one that never exists, so that the

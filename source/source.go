@@ -124,7 +124,7 @@ func New(cfg Config) *Source {
 	}
 	s.lane = newLane(&s.cfg, time.Now)
 	s.emitted = s.emit
-	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, MaxEventBytes: cfg.MaxEventBytes}
+	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, MaxEventBytes: cfg.MaxEventBytes, Restored: readRestored}
 	if cfg.Ledger != nil {
 		s.values = newValues(s)
 		s.own, s.peer = s.newLog(cfg.Topic), s.newLog(cfg.PeerTopic)

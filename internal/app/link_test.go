@@ -31,15 +31,17 @@ type link struct {
 
 // linkOptions says what is not as usual.
 type linkOptions struct {
-	directions   string   // YAML; empty: twoWay
-	extra        string   // YAML at the top level
-	argsA, argsB []string // of the redis-servers
+	directions   string         // YAML; empty: twoWay
+	extra        string         // YAML at the top level
+	argsA, argsB []string       // of the redis-servers
+	serverA      testkit.Server // its version; empty: the installed redis-server
+	serverB      testkit.Server
 }
 
 // newLink starts the servers and prepares the worker, which does not run yet.
 func newLink(t testing.TB, o linkOptions) *link {
 	t.Helper()
-	l := &link{t: t, kafka: testkit.StartKafka(t), a: testkit.StartRedis(t, o.argsA...), b: testkit.StartRedis(t, o.argsB...)}
+	l := &link{t: t, kafka: testkit.StartKafka(t), a: startSite(t, o.serverA, o.argsA), b: startSite(t, o.serverB, o.argsB)}
 	if o.directions == "" {
 		o.directions = twoWay
 	}
@@ -47,6 +49,14 @@ func newLink(t testing.TB, o linkOptions) *link {
 		linkName, l.kafka.Brokers()[0], l.a.Addr(), l.b.Addr(), o.directions, o.extra)
 	l.worker = testkit.NewProcess(t, l.config)
 	return l
+}
+
+func startSite(t testing.TB, s testkit.Server, args []string) *testkit.Redis {
+	t.Helper()
+	if s == "" {
+		return testkit.StartRedis(t, args...)
+	}
+	return testkit.StartServer(t, s, args...)
 }
 
 // record begins the audit of the sites that have a source. It comes before

@@ -187,7 +187,8 @@ func (tab *table) allowed(one trial) bool {
 	return true
 }
 
-// flagsOf returns what COMMAND INFO tells of a command or its subcommand.
+// flagsOf returns what COMMAND INFO tells of a command or its subcommand, at
+// both sites.
 func (tab *table) flagsOf(args []any) string {
 	t := tab.l.t
 	t.Helper()
@@ -199,12 +200,14 @@ func (tab *table) flagsOf(args []any) string {
 	for _, name := range names {
 		flags, ok := tab.flags[name]
 		if !ok {
-			reply, err := tab.l.a.Client().Do(t.Context(), "COMMAND", "INFO", name).Slice()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if row, ok := reply[0].([]any); ok {
-				flags = fmt.Sprint(row[2])
+			for _, r := range []*testkit.Redis{tab.l.a, tab.l.b} { // which may be of two versions
+				reply, err := r.Client().Do(t.Context(), "COMMAND", "INFO", name).Slice()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if row, ok := reply[0].([]any); ok {
+					flags += fmt.Sprint(row[2])
+				}
 			}
 			tab.flags[name] = flags
 		}

@@ -207,7 +207,10 @@ func canonicalChange(e *schema.Event) string {
 	for _, k := range e.OtherKeys {
 		b = appendShort(append(b, " and "...), k)
 	}
-	for _, a := range e.Args {
+	for i, a := range e.Args {
+		if i == 2 && e.Command == "RESTORE" {
+			continue // its payload, or the value read from it
+		}
 		b = appendShort(append(b, ' '), a)
 	}
 	return string(b)

@@ -62,7 +62,7 @@ func Compare(ctx context.Context, a, b *goredis.Client, o CompareOptions) ([]Dif
 		return nil, err
 	}
 	defer right.close()
-	c := &comparison{CompareOptions: o, sides: [2]*side{left, right}, entriesRead: left.replicatesEntriesRead && right.replicatesEntriesRead}
+	c := &comparison{CompareOptions: o, sides: [2]*side{left, right}, entriesRead: left.replicatesEntriesRead && right.replicatesEntriesRead, counters: !left.before7 && !right.before7}
 	dbs := slices.Sorted(maps.Keys(union(c.sides[0].dbs, c.sides[1].dbs)))
 	for _, db := range dbs {
 		if err := c.compareDB(ctx, db); err != nil {
@@ -97,6 +97,7 @@ func (r *Redis) Equal(other *Redis, timeout time.Duration, o CompareOptions) {
 type comparison struct {
 	CompareOptions
 	entriesRead bool // compare the entries-read counters of stream groups
+	counters    bool // compare the counters of streams
 	sides       [2]*side
 	found       []Difference
 }
@@ -149,10 +150,29 @@ func (c *comparison) compareKey(db int, key string, a, b value) {
 		}
 		differ(what, part(a.parts, i), part(b.parts, i))
 	}
-	apart := time.Duration(max(a.expireAt, b.expireAt)-min(a.expireAt, b.expireAt)) * time.Millisecond
-	if (a.expireAt < 0) != (b.expireAt < 0) || a.expireAt >= 0 && apart > c.Grace {
+	for _, field := range slices.Sorted(maps.Keys(union(a.fields, b.fields))) {
+		left, right := expiryOf(a.fields, field), expiryOf(b.fields, field)
+		if c.apart(left, right) {
+			differ(fmt.Sprintf("expiry of field %q", field), expiryText(left), expiryText(right))
+		}
+	}
+	if c.apart(a.expireAt, b.expireAt) {
 		differ("expiry", expiryText(a.expireAt), expiryText(b.expireAt))
 	}
+}
+
+// apart tells whether two expiries differ by more than the grace.
+func (c *comparison) apart(a, b int64) bool {
+	between := time.Duration(max(a, b)-min(a, b)) * time.Millisecond
+	return (a < 0) != (b < 0) || a >= 0 && between > c.Grace
+}
+
+// expiryOf returns a field's expiry, -1 for none.
+func expiryOf(fields map[string]int64, field string) int64 {
+	if at, ok := fields[field]; ok {
+		return at
+	}
+	return -1
 }
 
 // compareFunctions compares the libraries by name, engine and code.

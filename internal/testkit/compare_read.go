@@ -18,13 +18,18 @@ type side struct {
 	// replicatesEntriesRead: before 7.2 XREADGROUP counts entries-read at the
 	// master only, so that no copy can have it.
 	replicatesEntriesRead bool
+	// before7 lacks PEXPIRETIME and the counters of streams.
+	before7 bool
+	// expiresFields: the server knows expiries of hash fields.
+	expiresFields bool
 }
 
 // value is what a key holds. Two values are equal if their fields are.
 type value struct {
-	kind     string   // as TYPE answers; "none" without the key
-	expireAt int64    // Unix ms; -1: never
-	parts    []string // in a canonical order
+	kind     string           // as TYPE answers; "none" without the key
+	expireAt int64            // Unix ms; -1: never
+	parts    []string         // in a canonical order
+	fields   map[string]int64 // of a hash: expiries of fields, Unix ms
 }
 
 func openSide(ctx context.Context, client *goredis.Client) (*side, error) {
@@ -34,10 +39,17 @@ func openSide(ctx context.Context, client *goredis.Client) (*side, error) {
 		s.close()
 		return nil, fmt.Errorf("reading INFO of %s: %w", s.addr, err)
 	}
+	known, err := s.conn.Do(ctx, "COMMAND", "INFO", "HPEXPIRETIME").Slice()
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("asking %s for its commands: %w", s.addr, err)
+	}
+	s.expiresFields = known[0] != nil
 	for line := range strings.Lines(info) {
 		name, text, _ := strings.Cut(strings.TrimSpace(line), ":")
 		switch db, ok := strings.CutPrefix(name, "db"); {
 		case name == "redis_version":
+			s.before7 = strings.HasPrefix(text, "5.") || strings.HasPrefix(text, "6.")
 			s.replicatesEntriesRead = !strings.HasPrefix(text, "5.") && !strings.HasPrefix(text, "6.") && !strings.HasPrefix(text, "7.0.")
 		case ok && strings.HasPrefix(text, "keys="):
 			n, err := strconv.Atoi(db)
@@ -88,8 +100,9 @@ func (s *side) values(ctx context.Context, keys []string, c *comparison) ([]valu
 	pipe := s.conn.Pipeline()
 	types, expiries := make([]*goredis.StatusCmd, len(keys)), make([]*goredis.Cmd, len(keys))
 	for i, k := range keys {
-		types[i], expiries[i] = pipe.Type(ctx, k), pipe.Do(ctx, "PEXPIRETIME", k)
+		types[i], expiries[i] = pipe.Type(ctx, k), pipe.Do(ctx, s.expiryCommand(), k)
 	}
+	clock := pipe.Time(ctx)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("reading types and expiries of %s: %w", s.addr, err)
 	}
@@ -100,6 +113,9 @@ func (s *side) values(ctx context.Context, keys []string, c *comparison) ([]valu
 		at, err := expiries[i].Int64()
 		if err != nil {
 			return nil, fmt.Errorf("reading the expiry of %q at %s: %w", k, s.addr, err)
+		}
+		if s.before7 && at >= 0 {
+			at += clock.Val().UnixMilli()
 		}
 		values[i] = value{kind: types[i].Val(), expireAt: max(at, -1)}
 		replies[i] = pipe.Do(ctx, readCommand(values[i].kind, k)...)
@@ -113,11 +129,24 @@ func (s *side) values(ctx context.Context, keys []string, c *comparison) ([]valu
 	return values, nil
 }
 
+// expiryCommand tells a key's expiry; before 7.0 as what is left of it.
+func (s *side) expiryCommand() string {
+	if s.before7 {
+		return "PTTL"
+	}
+	return "PEXPIRETIME"
+}
+
 // finish sets the parts of v from the reply that holds them.
 func (s *side) finish(ctx context.Context, key string, v *value, reply *goredis.Cmd, c *comparison) error {
 	raw, err := reply.Result()
 	if err != nil && !errors.Is(err, goredis.Nil) {
 		return err
+	}
+	if v.kind == "hash" && s.expiresFields {
+		if v.fields, err = s.fieldExpiries(ctx, key, raw); err != nil {
+			return err
+		}
 	}
 	if v.parts, err = canonical(v.kind, raw); err != nil || v.kind != "stream" {
 		return err
@@ -125,6 +154,29 @@ func (s *side) finish(ctx context.Context, key string, v *value, reply *goredis.
 	meta, err := s.streamMeta(ctx, key, c)
 	v.parts = append(v.parts, meta...)
 	return err
+}
+
+// fieldExpiries reads when the fields of a hash expire, those that do.
+func (s *side) fieldExpiries(ctx context.Context, key string, all any) (map[string]int64, error) {
+	names, err := texts(all)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	args := []any{"HPEXPIRETIME", key, "FIELDS", len(names) / 2}
+	for i := 0; i < len(names); i += 2 {
+		args = append(args, names[i])
+	}
+	times, err := s.conn.Do(ctx, args...).Int64Slice()
+	if err != nil {
+		return nil, fmt.Errorf("reading the expiries of its fields: %w", err)
+	}
+	expiries := map[string]int64{}
+	for i, at := range times {
+		if at >= 0 {
+			expiries[names[2*i]] = at
+		}
+	}
+	return expiries, nil
 }
 
 // readCommand is the command that reads a whole value.

@@ -25,7 +25,7 @@ func canonical(kind string, reply any) ([]string, error) {
 		slices.Sort(parts)
 		return parts, err
 	case "zset":
-		return joined(reply, " at ") // in order already; the score is exact text
+		return scores(reply) // in order already
 	case "stream":
 		return entries(reply)
 	}
@@ -59,6 +59,26 @@ func texts(reply any) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// scores joins members and scores, which versions print in different ways: the
+// shortest text that is the same number stands for it.
+func scores(reply any) ([]string, error) {
+	all, err := texts(reply)
+	if err != nil {
+		return nil, err
+	}
+	pairs := make([]any, len(all))
+	for i, text := range all {
+		if pairs[i] = text; i%2 == 1 {
+			score, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				return nil, fmt.Errorf("unexpected score: %w", err)
+			}
+			pairs[i] = strconv.FormatFloat(score, 'g', -1, 64)
+		}
+	}
+	return joined(pairs, " at ")
 }
 
 // joined joins each two neighbours of an array.
@@ -107,8 +127,10 @@ func (s *side) streamMeta(ctx context.Context, key string, c *comparison) ([]str
 	if err != nil {
 		return nil, err
 	}
-	out := []string{fmt.Sprintf("last id %v, max deleted %v, entries added %v",
-		stream["last-generated-id"], stream["max-deleted-entry-id"], stream["entries-added"])}
+	out := []string{fmt.Sprintf("last id %v", stream["last-generated-id"])}
+	if c.counters {
+		out = append(out, fmt.Sprintf("max deleted %v, entries added %v", stream["max-deleted-entry-id"], stream["entries-added"]))
+	}
 	groups, _ := stream["groups"].([]any)
 	for _, g := range groups {
 		group, err := pairs(g)

@@ -22,6 +22,9 @@ type Turner struct {
 	Values func(id []byte, publish func(events []schema.Event) error) error
 	// Peer visits the events of the peer's topic with seqs from first to last.
 	Peer func(first, last int64, visit func(*schema.Event) error) error
+	// Restored puts the value of a RESTORE in place of its payload, if it can; nil
+	// leaves all payloads.
+	Restored func(*schema.Event)
 	// PeerTopicID is Kafka's id of the peer's topic; empty: any mark is taken.
 	PeerTopicID string
 	// MaxEventBytes is where commands are cut into fragments; 0: nowhere.
@@ -176,6 +179,9 @@ func (t *Turner) translate(events []schema.Event, c Command, at int64) ([]schema
 		case reserved || others > 0:
 			return events, fmt.Errorf("site %s, replication offset %d: %s moves data between key %q and a reserved key (%s…): such a change cannot be carried; nothing but twinlog may touch these keys",
 				t.Site, at, events[i].Command, events[i].Key[:min(len(events[i].Key), maxShownKey)], offsets.Reserved)
+		}
+		if t.Restored != nil && events[i].Command == "RESTORE" {
+			t.Restored(&events[i])
 		}
 		kept = append(kept, events[i])
 	}
