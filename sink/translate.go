@@ -3,6 +3,7 @@ package sink
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"twinlog/internal/command"
@@ -78,6 +79,9 @@ func (t *translator) write(b *batch, e *schema.Event, offset int64) error {
 			return err
 		}
 	}
+	if !t.v7 {
+		e = withoutCounters(e)
+	}
 	n := 1 + len(e.Args)
 	hdel := e.Command == "HDEL" && len(e.Args) > 1
 	if hdel {
@@ -102,6 +106,21 @@ func (t *translator) write(b *batch, e *schema.Event, offset int64) error {
 		b.arg(e.Args[1])
 	}
 	return nil
+}
+
+// withoutCounters leaves out the counters of streams and groups, which servers
+// before 7.0 do not have. Redis 7.2 and newer send one with each XREADGROUP.
+func withoutCounters(e *schema.Event) *schema.Event {
+	keep := len(e.Args)
+	switch {
+	case e.Command == "XSETID":
+		keep = min(keep, 2)
+	case e.Command == "XGROUP" && keep > 2 && strings.EqualFold(string(e.Args[keep-2]), "ENTRIESREAD"):
+		keep -= 2
+	}
+	cut := *e
+	cut.Args = e.Args[:keep]
+	return &cut
 }
 
 // restored applies a RESTORE whose payload the source has read.

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -54,6 +55,22 @@ func TestARestoredValueIsMadeAnew(t *testing.T) {
 		if d := cmp.Diff(c.want, commands(t, b)); d != "" {
 			t.Errorf("expiry %s (-want +got):\n%s", c.ttl, d)
 		}
+	}
+}
+
+func TestATargetBefore7GetsNoCountersOfStreams(t *testing.T) {
+	tr := testTranslator()
+	tr.v7 = false
+	b := &batch{}
+	for _, line := range []string{"XSETID x 5-5 ENTRIESADDED 9 MAXDELETEDID 1-0", "XGROUP SETID x g 1-1 ENTRIESREAD 1", "XGROUP CREATE x g 0 MKSTREAM entriesread 1", "XGROUP CREATECONSUMER x g c"} {
+		words := strings.Fields(line)
+		if err := tr.add(b, &schema.Event{Op: schema.OpWrite, Key: []byte("x"), Command: words[0], Args: list(words[1:]...)}, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"XSETID x 5-5", "XGROUP SETID x g 1-1", "XGROUP CREATE x g 0 MKSTREAM", "XGROUP CREATECONSUMER x g c"}
+	if d := cmp.Diff(want, commands(t, b)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 
