@@ -90,6 +90,7 @@ func TestAppendChanges(t *testing.T) {
 		{"XADD without IDMP", "XADD x IDMP prod id1 5-0 f v", []string{"u key=x: XADD x 5-0 f v"}},
 		{"XADD without IDMPAUTO", "XADD x IDMPAUTO prod 5-0 f v", []string{"u key=x: XADD x 5-0 f v"}},
 		{"a duplicate that IDMP caught is no change", "XADD x IDMP prod id1 * f v", nil},
+		{"what IDMP knows is no change", "XIDMPRECORD x prod id1 5-0", nil},
 		{"XADD of fields called like options", "XADD x 5-0 LIMIT IDMP", []string{"u key=x: XADD x 5-0 LIMIT IDMP"}},
 		{"XTRIM without LIMIT", "XTRIM x MAXLEN = 1 LIMIT 10 DELREF", []string{"u key=x: XTRIM x MAXLEN = 1 DELREF"}},
 		{"XTRIM as it is", "XTRIM x MAXLEN 1", []string{"u key=x: XTRIM x MAXLEN 1"}},

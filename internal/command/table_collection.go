@@ -61,6 +61,7 @@ var streamTable = []row{
 	{"XGROUP DELCONSUMER", Write, 5, writes(2, 2, 1), asIs},
 	{"XGROUP DESTROY", Write, 4, writes(2, 2, 1), asIs},
 	{"XGROUP SETID", Write, -5, writes(2, 2, 1), asIs},
+	{"XIDMPRECORD", Write, 5, writes(1, 1, 1), noChange}, // what IDMP knows stays at the origin
 	{"XREADGROUP", Write, -7, movable(writesStreams), rewritten},
 	{"XSETID", Write, -3, writes(1, 1, 1), asIs},
 	{"XTRIM", Write, -4, writes(1, 1, 1), xtrim},

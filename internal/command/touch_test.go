@@ -145,6 +145,7 @@ var touchCases = []struct {
 	{"XADD x MINID 3 5-0 f v", []string{"overwrite x: 5-0"}},
 	{"XADD x IDMP p i * f v", nil},
 	{"XAUTOCLAIM x g c 0 0", nil},
+	{"XIDMPRECORD x p i 5-0", nil},
 	{"XCFGSET x IDMP-DURATION 9", []string{"overwrite x"}},
 	{"XCLAIM x g c 0 1-1", []string{"overwrite x"}},
 	{"XDEL x 1-1 2-1", []string{"removal x: 1-1 2-1"}},
