@@ -26,7 +26,11 @@ type server struct {
 
 func startServer(tb testing.TB, args ...string) *server {
 	tb.Helper()
-	r := testkit.StartRedis(tb, append([]string{"--enable-debug-command", "yes"}, args...)...)
+	return connect(tb, testkit.StartRedis(tb, append([]string{"--enable-debug-command", "yes"}, args...)...))
+}
+
+func connect(tb testing.TB, r *testkit.Redis) *server {
+	tb.Helper()
 	client := redis.NewClient(&redis.Options{
 		Addr: r.Addr(), Protocol: 2, MaxRetries: -1, DisableIdentity: true,
 		PoolSize: 1, // so that SELECT holds
