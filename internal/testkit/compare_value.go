@@ -16,7 +16,7 @@ func canonical(kind string, reply any) ([]string, error) {
 		return nil, nil
 	case "list":
 		return texts(reply)
-	case "set":
+	case "set", "vectorset":
 		parts, err := texts(reply)
 		slices.Sort(parts)
 		return parts, err
