@@ -14,7 +14,7 @@ CONFIG ?=
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/twinlog, static
@@ -29,6 +29,11 @@ demo: ## two private Redis, an embedded broker, a two-way link (ARGS=--once: one
 .PHONY: test
 test: ## all tests: unit, integration on real servers, crash tests (ARGS="-run X ./pkg")
 	@sh scripts/test.sh $(ARGS)
+
+.PHONY: test-matrix
+test-matrix: ## pairs of Redis and Valkey versions; writes docs/compatibility.md (ARGS="-run TestMatrix$$/redis-8.6_and_redis-7.0")
+	@sh scripts/setup-redis.sh
+	go test -tags matrix -timeout 60m $(if $(ARGS),$(ARGS),-run 'TestMatrix') ./internal/testkit ./source/rdb ./internal/app
 
 .PHONY: simulate
 simulate: ## N (100000) random schedules of two sites, decided by the real code (CONFIG=crash SEED=7: those only)
