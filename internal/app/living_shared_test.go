@@ -84,9 +84,9 @@ func TestSharedKeysEndEqualHoweverOftenTheWorkerDies(t *testing.T) {
 		r.write(round, distance, faults...)
 		stopped := time.Now()
 		l.worker.AwaitReady(time.Minute) // the last kill may be a moment ago
-		// A worker that begins anew makes some forty round trips to Kafka before
+		// A worker that begins anew makes some thirty round trips to Kafka before
 		// it goes on where it was.
-		r.endEqualWithin(endTime+80*distance*2, grace)
+		r.endEqualWithin(endTime+60*distance*2, grace)
 		t.Logf("all done %v after the writes stopped", time.Since(stopped).Round(time.Millisecond))
 		r.exact()
 		if t.Failed() {
