@@ -199,7 +199,7 @@ func TestAudit(t *testing.T) {
 				t.Fatal(err)
 			}
 			publish(t, cluster.ListenAddrs(), tt.change(captured(t, server, from)), tt.perTransaction)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 			defer cancel()
 			err = audit.Check(ctx)
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
