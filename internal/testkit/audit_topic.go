@@ -28,10 +28,11 @@ func (j *judge) read(ctx context.Context, brokers []string, topic string) error 
 	}
 	defer client.Close()
 	next := int64(0)
+	var missing error // when it was looked at last
 	for {
 		end, err := committedEnd(ctx, client, topic)
 		if err != nil {
-			return err
+			return errors.Join(missing, err)
 		}
 		for next < end {
 			fetches := client.PollFetches(ctx)
@@ -53,9 +54,10 @@ func (j *judge) read(ctx context.Context, brokers []string, topic string) error 
 			j.sums.units, j.sums.echoes = j.recorder.sums()
 			return nil
 		}
+		missing = err
 		select {
 		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
+			return errors.Join(missing, ctx.Err())
 		case <-time.After(pollEvery):
 		}
 	}
