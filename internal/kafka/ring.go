@@ -88,7 +88,7 @@ func OpenRing(ctx context.Context, cfg RingConfig) (*Ring, error) {
 		return nil, err
 	}
 	// Before this ring's first transaction: a marker on its way looks the same.
-	if err := r.abortHanging(ctx); err != nil {
+	if err := r.endHanging(ctx); err != nil {
 		r.closeClients()
 		return nil, err
 	}
