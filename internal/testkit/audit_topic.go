@@ -92,17 +92,24 @@ func producerOf(r *kgo.Record) producer { return producer{r.ProducerID, r.Produc
 type transactions map[int64]lastRecord // by producer id
 
 type lastRecord struct {
+	epoch    int16 // of its producer
 	seq      int64
 	offset   int64
 	position bool
 }
 
-// add takes a record of an open transaction.
+// add takes a record of an open transaction. A producer gets a new epoch when
+// Kafka has taken its commit; a broker that is killed then may never write the
+// marker, and the next one ends both.
 func (t transactions) add(r *kgo.Record, seq int64) error {
 	last, open := t[r.ProducerID]
+	ended := open && last.epoch != r.ProducerEpoch
 	text := header(r, schema.HeaderPosition)
-	t[r.ProducerID] = lastRecord{seq: seq, offset: r.Offset, position: text != ""}
-	if open && last.position {
+	t[r.ProducerID] = lastRecord{epoch: r.ProducerEpoch, seq: seq, offset: r.Offset, position: text != ""}
+	if ended && !last.position {
+		return fmt.Errorf("offset %d is the last record of its transaction and carries no position", last.offset)
+	}
+	if open && !ended && last.position {
 		return fmt.Errorf("offset %d carries a position but is not the last record of its transaction", last.offset)
 	}
 	if text == "" {
