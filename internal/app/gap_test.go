@@ -20,6 +20,14 @@ func forgetful() []string {
 	return []string{"--repl-backlog-size", "16kb", "--client-output-buffer-limit", "replica 0 0 0"}
 }
 
+// sites returns the site of a name, and the other one.
+func (l *link) sites(name string) (site, peer *testkit.Redis) {
+	if name == "b" {
+		return l.b, l.a
+	}
+	return l.a, l.b
+}
+
 // sets sets keys prefix:0 to prefix:n-1 at a site.
 func (l *link) sets(r *testkit.Redis, prefix string, n int, value string) {
 	l.t.Helper()
@@ -105,10 +113,7 @@ func TestAGapOfOneSiteIsHealedAndDeletionsInItAreNotLost(t *testing.T) {
 				o.argsA, o.argsB = o.argsB, o.argsA
 			}
 			l := newLink(t, o)
-			site, peer := l.a, l.b
-			if forgets == "b" {
-				site, peer = l.b, l.a
-			}
+			site, peer := l.sites(forgets)
 			l.sets(l.a, "a", 1000, "1")
 			l.run()
 			l.sets(l.b, "b", 1000, "1")
@@ -192,10 +197,7 @@ func TestASiteThatCameBackOlderGetsWhatItLost(t *testing.T) {
 	for _, older := range []string{"a", "b"} { // home, and the other site
 		t.Run(older, func(t *testing.T) {
 			l := newLink(t, linkOptions{argsA: wideBacklog(), argsB: wideBacklog()})
-			site, peer := l.a, l.b
-			if older == "b" {
-				site, peer = l.b, l.a
-			}
+			site, peer := l.sites(older)
 			l.sets(l.a, "key", 1000, "1")
 			l.run()
 			l.endEqual(grace)
@@ -249,10 +251,7 @@ func TestASiteThatCameBackEmptyStopsBothDirectionsUntilItIsFilledAgain(t *testin
 	for _, empty := range []string{"a", "b"} {
 		t.Run(empty, func(t *testing.T) {
 			l := newLink(t, linkOptions{argsA: wideBacklog(), argsB: wideBacklog()})
-			site, peer := l.a, l.b
-			if empty == "b" {
-				site, peer = l.b, l.a
-			}
+			site, peer := l.sites(empty)
 			l.sets(l.a, "a", 1000, "1")
 			l.run()
 			l.sets(l.b, "b", 1000, "1")

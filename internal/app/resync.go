@@ -28,7 +28,7 @@ func (w *Worker) Resync(ctx context.Context, site string) error {
 		}
 	}
 	if own == nil || w.opposite(own) == nil {
-		return fmt.Errorf("site %s is on a one-way link: empty it, and `twinlog resume source-… --snapshot` of the other site fills it again", site)
+		return fmt.Errorf("link %s is one-way, and only a site of a two-way link can be filled again so: stop twinlog, empty site %s, delete the link's topics and the keys __twinlog:%s:* at both sites, run", w.o.Link, site, w.o.Link)
 	}
 	if err := own.sink.halt(ctx, admin.StateStopped); err != nil {
 		return err
