@@ -38,6 +38,9 @@ func TestRequests(t *testing.T) {
 
 		{name: "pause is accepted", method: "PUT", path: "/connectors/source-a/pause", wantCode: 202, wantBody: "=", wantDone: []string{"pause source-a"}},
 		{name: "resume is accepted", method: "PUT", path: "/connectors/sink-b/resume", wantCode: 202, wantBody: "=", wantDone: []string{"resume sink-b"}},
+		{name: "resume with a snapshot is accepted", method: "PUT", path: "/connectors/source-a/resume?snapshot=true", wantCode: 202, wantBody: "=", wantDone: []string{"snapshot source-a"}},
+		{name: "a site is filled again", method: "PUT", path: "/sites/b/resync", wantCode: 202, wantBody: "=", wantDone: []string{"resync b"}},
+		{name: "a site that is not there", method: "PUT", path: "/sites/c/resync", worker: func(f *fakeWorker) { f.err = ErrUnknownConnector }, wantCode: 404, wantBody: "c is not being filled again", wantDone: []string{"resync c"}},
 		{name: "stop is accepted", method: "PUT", path: "/connectors/source-b/stop", wantCode: 202, wantBody: "=", wantDone: []string{"stop source-b"}},
 		{name: "restart has no content", method: "POST", path: "/connectors/sink-a/restart", wantCode: 204, wantBody: "=", wantDone: []string{"restart sink-a"}},
 		{name: "restart with tasks answers with the status", method: "POST", path: "/connectors/source-a/restart?includeTasks=true", wantCode: 202, wantBody: "\"state\": \"RUNNING\"", wantDone: []string{"restart source-a"}},
