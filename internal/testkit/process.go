@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,8 +32,8 @@ type Process struct {
 const exitTimeout = 20 * time.Second
 
 // NewProcess prepares a worker with a configuration file of the given YAML,
-// to which it adds `http` with a free port and `spool` in a directory of the
-// test. It starts nothing yet.
+// to which it adds `http` with a free port and, unless it has one, `spool` in a
+// directory of the test. It starts nothing yet.
 func NewProcess(tb testing.TB, yaml string) *Process {
 	tb.Helper()
 	return newProcess(tb, Program(tb), yaml)
@@ -46,7 +47,10 @@ func newProcess(tb testing.TB, binary, yaml string) *Process {
 		config: filepath.Join(dir, "twinlog.yml"), log: filepath.Join(dir, "twinlog.log"),
 		http: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
-	yaml += fmt.Sprintf("\nhttp: {listen: %q}\nspool: {dir: %q}\n", p.addr, filepath.Join(dir, "spool"))
+	yaml += fmt.Sprintf("\nhttp: {listen: %q}\n", p.addr)
+	if !strings.Contains(yaml, "\nspool:") {
+		yaml += fmt.Sprintf("spool: {dir: %q}\n", filepath.Join(dir, "spool"))
+	}
 	if err := os.WriteFile(p.config, []byte(yaml), 0o600); err != nil {
 		tb.Fatal(err)
 	}
