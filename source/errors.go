@@ -3,6 +3,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // ErrSnapshotDone ends a source with `snapshot: initial_only`.
@@ -72,6 +73,28 @@ func (e *GapError) Error() string {
 		"on_gap is fail: `twinlog resume source-%s --snapshot` goes on with a snapshot of all that is there now. A larger repl-backlog-size at the site makes this rarer",
 		e.Site, e.Replid, e.ReplOffset, e.Topic, e.Site)
 }
+
+// SpoolError tells that the spool's disk refuses to work. Nothing is lost by
+// it: what it does not take stays in memory, what it does not give back is not
+// published.
+type SpoolError struct {
+	Err    error  // names the file
+	Resume string // the connector to resume, when a file cannot be read back
+}
+
+func (e *SpoolError) Error() string {
+	remedy := "let the user who runs twinlog write there, or name another directory in spool.dir and start twinlog again"
+	switch {
+	case e.Resume != "":
+		remedy = "look after that disk. Nothing of it was published: resume " + e.Resume + ", then the Redis tells it again as far as its backlog reaches"
+	case errors.Is(e.Err, syscall.ENOSPC), errors.Is(e.Err, syscall.EDQUOT):
+		remedy = "make room there, or lower spool.max_bytes and start twinlog again"
+	}
+	return fmt.Sprintf("spool: %v: %s", e.Err, remedy)
+}
+
+// Unwrap returns what the disk said.
+func (e *SpoolError) Unwrap() error { return e.Err }
 
 const maxShownKey = 64
 

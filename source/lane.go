@@ -1,7 +1,6 @@
 package source
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"sync"
@@ -28,8 +27,9 @@ const (
 // committed them, and says what may be acknowledged to the Redis.
 //
 // Captured units go in at one end (append), whole batches come out at the
-// other (next, committed). A batch stays here until its commit is known, so
-// trouble in Kafka costs no Redis history (G1, G7).
+// other (next, commit). A batch stays here until its commit is known, so
+// trouble in Kafka costs no Redis history (G1, G7). What memory cannot hold
+// waits on disk (room.go).
 type lane struct {
 	cfg   *Config
 	clock func() time.Time
@@ -50,6 +50,13 @@ type lane struct {
 	bytes     int64
 	scratch   []byte
 
+	// What waits on disk.
+	spool      *spool // nil: none
+	spilled    int    // batches of sealed that are there
+	writing    *batch // being written there
+	spoolErr   error  // of the last write
+	spoolRetry time.Time
+
 	// Heartbeats: unpublished since when, and the last event's time and seen.
 	unpublished time.Time
 	lastEvent   time.Time
@@ -60,6 +67,8 @@ type lane struct {
 
 // batch is what one Kafka transaction carries.
 type batch struct {
+	spot     *spot  // where its contents are on disk; nil: here
+	sent     bool   // a client had its contents
 	values   []byte // record values, one after another
 	keys     []byte
 	records  []record
@@ -79,6 +88,9 @@ type record struct {
 func newLane(cfg *Config, clock func() time.Time) *lane {
 	l := &lane{cfg: cfg, clock: clock, wake: make(chan struct{}, 1)}
 	l.room.L = &l.mu
+	if cfg.SpoolDir != "" {
+		l.spool = newSpool(cfg.SpoolDir, cfg.Site+"-"+cfg.Lane, "source-"+cfg.Site, cfg.SpoolBytes)
+	}
 	return l
 }
 
@@ -136,25 +148,6 @@ func (l *lane) acknowledgeable() int64 {
 
 func (l *lane) idle() bool { return l.open == nil && len(l.sealed) == 0 && len(l.flying) == 0 }
 
-// waitForRoom blocks while the lane holds as many bytes as it may (G6).
-func (l *lane) waitForRoom(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.bytes < l.cfg.MaxMemory {
-		return nil
-	}
-	stop := context.AfterFunc(ctx, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.room.Broadcast()
-	})
-	defer stop()
-	for l.bytes >= l.cfg.MaxMemory && ctx.Err() == nil {
-		l.room.Wait()
-	}
-	return ctx.Err()
-}
-
 // append adds the events of one unit, at least one, and moves the position to
 // at. The events get their seq, origin, times and group. Events and what they
 // point to may be reused afterwards.
@@ -201,7 +194,7 @@ func (l *lane) add(events []schema.Event, at offsets.Position) error {
 	if l.lastSeen < at.Seen { // what came before a mark does not tell the peer of it
 		l.unpublished = now
 	}
-	if b.cost >= batchBytes || len(b.records) >= batchRecords {
+	if b.cost >= l.sealAt() || len(b.records) >= batchRecords {
 		l.sealed, l.open = append(l.sealed, b), nil
 	}
 	l.signal()
@@ -275,8 +268,8 @@ func (l *lane) heartbeat() error {
 }
 
 // progress returns where the lane stands: captured, committed, the age of the
-// oldest change not committed, and whether capture waits for room.
-func (l *lane) progress() (position, committed offsets.Position, behind time.Duration, full bool) {
+// oldest change not committed, and why capture waits for room, if it does.
+func (l *lane) progress() (position, committed offsets.Position, behind time.Duration, blocked string) {
 	now := l.clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -292,10 +285,10 @@ func (l *lane) progress() (position, committed offsets.Position, behind time.Dur
 	if oldest != nil {
 		behind = now.Sub(oldest.born)
 	}
-	return l.pos, l.committed, behind, l.bytes >= l.cfg.MaxMemory
+	return l.pos, l.committed, behind, l.blocked()
 }
 
-// weight returns the bytes that wait for their commit.
+// weight returns the bytes of memory that wait for their commit.
 func (l *lane) weight() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -310,9 +303,14 @@ func (l *lane) signal() {
 }
 
 // next takes the next batch to publish, or nil when nothing waits.
-func (l *lane) next() *batch {
+func (l *lane) next() (*batch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.sealed) > 0 && l.sealed[0].spot != nil {
+		if err := l.load(); err != nil {
+			return nil, err
+		}
+	}
 	var b *batch
 	switch {
 	case len(l.sealed) > 0:
@@ -320,10 +318,11 @@ func (l *lane) next() *batch {
 	case l.open != nil:
 		b, l.open = l.open, nil
 	default:
-		return nil
+		return nil, nil
 	}
+	b.sent = true
 	l.flying = append(l.flying, b)
-	return b
+	return b, nil
 }
 
 // commit tells that the oldest batch in flight is committed.
@@ -333,7 +332,12 @@ func (l *lane) commit() {
 	b := l.flying[0]
 	l.release(b)
 	l.flying = l.flying[1:]
-	if b.cost <= 2*batchBytes && len(l.spare) < spareBatches {
+	l.spareBatch(b)
+}
+
+// spareBatch keeps a batch that is done with for its memory.
+func (l *lane) spareBatch(b *batch) {
+	if b.cost <= 2*batchBytes && len(l.spare) < spareBatches && b != l.writing {
 		l.spare = append(l.spare, b)
 	}
 }
@@ -385,7 +389,7 @@ func (l *lane) newBatch(now time.Time) *batch {
 		b, l.spare = l.spare[n-1], l.spare[:n-1]
 	}
 	b.values, b.keys, b.records = b.values[:0], b.keys[:0], b.records[:0]
-	b.born, b.cost = now, 0
+	b.born, b.cost, b.sent = now, 0, false
 	return b
 }
 

@@ -56,7 +56,10 @@ func (r *rig) add(replOffset int64, values ...string) {
 // take takes the next batch and reads it as Kafka would hold it.
 func (r *rig) take() ([]schema.Event, offsets.Position) {
 	r.t.Helper()
-	b := r.next()
+	b, err := r.next()
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	if b == nil {
 		return nil, offsets.Position{}
 	}
@@ -312,8 +315,8 @@ func TestWaitForRoomEndsWhenThereIsRoomOrNoOneWaits(t *testing.T) {
 	r := newRig(t, 1<<20)
 	r.cfg.MaxMemory = 1
 	r.add(1, "v")
-	if _, _, _, full := r.progress(); !full {
-		t.Error("the lane does not say that it is full")
+	if _, _, _, blocked := r.progress(); !strings.Contains(blocked, "limits.memory is reached") {
+		t.Errorf("the lane does not say that it is full, but %q", blocked)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)

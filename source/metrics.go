@@ -53,7 +53,8 @@ func (s *Source) Observe(reg prometheus.Registerer) (remove func()) {
 		gauge("seq", "Seq of the last event captured.", func() float64 { return float64(s.Status().Position.Seq) }),
 		gauge("committed_seq", "Seq of the last event that Kafka holds.", func() float64 { return float64(s.Status().Committed.Seq) }),
 		gauge("snapshot_bytes", "Bytes read of the running or last snapshot.", func() float64 { return float64(s.Status().SnapshotBytes) }),
-		gauge("memory_bytes", "Bytes kept until their commit is known.", func() float64 { return float64(s.lane.weight()) }),
+		gauge("memory_bytes", "Bytes kept in memory until their commit is known.", func() float64 { return float64(s.lane.weight()) }),
+		gauge("spool_bytes", "Bytes kept on disk until Kafka takes them.", func() float64 { return float64(s.lane.spooled()) }),
 	}
 	for _, g := range gauges {
 		reg.MustRegister(g)

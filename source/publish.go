@@ -96,7 +96,8 @@ func (p *publisher) checkOwner(pos offsets.Position) error {
 // final tells whether opening a new ring cannot help.
 func final(err error) bool {
 	var taken *TakenOverError
-	return kafka.Permanent(err) || errors.As(err, &taken) || errors.Is(err, ErrKafkaWentBack)
+	var damaged *SpoolError
+	return kafka.Permanent(err) || errors.As(err, &taken) || errors.As(err, &damaged) || errors.Is(err, ErrKafkaWentBack)
 }
 
 // session holds one ring until its first error, or until the lane is drained.
@@ -148,8 +149,10 @@ func (p *publisher) pump(ctx context.Context, ring *kafka.Ring, headers *headers
 			}
 			continue
 		}
-		b := p.lane.next()
+		b, err := p.lane.next()
 		switch {
+		case err != nil:
+			return err
 		case b != nil:
 			if err := p.send(ctx, ring, b, headers); err != nil {
 				return err

@@ -67,7 +67,9 @@ type Config struct {
 	NewEpoch bool // begin with a snapshot although the position could be continued
 	Reseed   bool // empty the site and have it filled by the peer
 
-	MaxMemory           int64 // bytes kept for Kafka; above it the socket is not read
+	MaxMemory           int64  // bytes kept for Kafka; from half of it on they go to disk
+	SpoolDir            string // for what does not fit; empty: none, the socket is not read above MaxMemory
+	SpoolBytes          int64  // on disk; when full, the socket is not read above MaxMemory
 	MaxEventBytes       int
 	MaxTransactionBytes int64
 	CommitPause         time.Duration
@@ -140,6 +142,9 @@ func New(cfg Config) *Source {
 // (Kafka or the Redis away) is retried for ever and shown in Status.
 func (s *Source) Run(ctx context.Context) error {
 	defer close(s.ended)
+	if err := s.lane.openSpool(); err != nil {
+		return err
+	}
 	g, runCtx := errgroup.WithContext(context.WithoutCancel(ctx))
 	captureCtx, stopCapture := context.WithCancel(runCtx)
 	defer stopCapture()
@@ -161,7 +166,7 @@ func (s *Source) Run(ctx context.Context) error {
 	err := g.Wait()
 	s.closeLogs()
 	s.setWaiting("")
-	return errors.Join(err, captureErr)
+	return errors.Join(err, captureErr, s.lane.closeSpool())
 }
 
 // heartbeats tells the peer how far this source is when no event does.
@@ -225,8 +230,8 @@ func (s *Source) awaitRead(ctx context.Context, replid string, replOffset int64)
 
 var errEnded = errors.New("it has ended")
 
-// Pause stops publishing; the Redis stays attached and its changes are kept
-// in memory as far as the limit goes. Resume ends it.
+// Pause stops publishing; the Redis stays attached and its changes are kept,
+// in memory and then on disk, as far as the limits go. Resume ends it.
 func (s *Source) Pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

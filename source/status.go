@@ -21,13 +21,17 @@ type Status struct {
 // Status returns a snapshot of the source's state. It may be called from any
 // goroutine.
 func (s *Source) Status() Status {
-	position, committed, behind, full := s.lane.progress()
+	position, committed, behind, blocked := s.lane.progress()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.status
 	st.Position, st.Committed, st.Behind = position, committed, behind
-	if st.Waiting == "" && full {
-		st.Waiting = "Kafka: limits.memory is reached, the replication socket is not read until events are committed"
+	switch {
+	case blocked == "":
+	case st.Waiting == "":
+		st.Waiting = blocked
+	default:
+		st.Waiting = blocked + "; " + st.Waiting
 	}
 	if st.Waiting == "" && s.cfg.Ledger != nil {
 		if first, last, waiting := s.cfg.Ledger.Asked(); waiting {

@@ -193,7 +193,7 @@ func (c *connector) halt(ctx context.Context, state admin.State) error {
 }
 
 // pause stops the connector's work but keeps its place: a source goes on
-// reading its Redis into memory, a sink keeps nothing but its mark.
+// reading its Redis into memory and spool, a sink keeps nothing but its mark.
 func (c *connector) pause(ctx context.Context) error {
 	c.mu.Lock()
 	p, ok := pauserOf(c.current)

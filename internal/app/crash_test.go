@@ -137,7 +137,7 @@ func status(p *testkit.Process) (st admin.Status, err error) {
 }
 
 // metric reads the sum of a metric over all its labels that hold with.
-func metric(t *testing.T, p *testkit.Process, name, with string) float64 {
+func metric(t testing.TB, p *testkit.Process, name, with string) float64 {
 	t.Helper()
 	sum, err := readMetric(p, name, with)
 	if err != nil {
@@ -230,9 +230,12 @@ func TestCrashAtEveryFailpointLosesAndDoublesNothing(t *testing.T) {
 // the origin may have deleted before the next one: SNAPSHOT_END removes them.
 func TestCrashBetweenSnapshotEventsLeavesNoKeyThatTheOriginDeleted(t *testing.T) {
 	const keys = 20_000
-	// Values are larger together than what the worker may keep: far inside
-	// the snapshot, some of it is in Kafka for certain.
-	l := newLink(t, linkOptions{argsA: wideBacklog(), argsB: wideBacklog(), extra: "limits: {memory: 16MiB, max_transaction_bytes: 2MiB}\n"})
+	// Values are larger together than what the worker may keep, in memory and
+	// on disk: far inside the snapshot, some of it is in Kafka for certain.
+	l := newLink(t, linkOptions{
+		argsA: wideBacklog(), argsB: wideBacklog(),
+		extra: fmt.Sprintf("limits: {memory: 16MiB, max_transaction_bytes: 2MiB}\nspool: {dir: %q, max_bytes: 1MiB}\n", t.TempDir()),
+	})
 	write := func(pass string) {
 		pipe := l.a.Client().Pipeline()
 		value := strings.Repeat(pass, 1<<10)

@@ -66,7 +66,7 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 			Link: w.o.Link, Site: h.From, Direction: h.Name(), Peer: h.To + "-to-" + h.From, Lane: lane, Topic: h.topic, OnGap: h.OnGap, Ledger: w.ledgers[h.From],
 			Redis: w.o.Sites[h.From], Kafka: client, Clients: w.registry, Encoder: c.encoder, Decoder: func() *schema.Decoder { return schema.NewDecoder(c.registry) }, Snapshot: h.Snapshot,
 			NewEpoch: with.newEpoch, Reseed: with.reseed,
-			MaxMemory: share, MaxEventBytes: w.o.MaxEventBytes, MaxTransactionBytes: w.o.MaxTransactionBytes, CommitPause: w.o.CommitPause,
+			MaxMemory: share, SpoolDir: w.spoolDir(), SpoolBytes: w.spoolShare(), MaxEventBytes: w.o.MaxEventBytes, MaxTransactionBytes: w.o.MaxTransactionBytes, CommitPause: w.o.CommitPause,
 			Instance: w.instance, Log: w.o.Log, Metrics: sourceMetrics, Hook: w.o.Hook,
 		}
 		if o := w.opposite(h); o != nil {
@@ -180,12 +180,19 @@ func (w *Worker) makeLedgers() {
 			continue
 		}
 		w.ledgers[h.From] = offsets.NewLedger(offsets.LedgerConfig{
-			Site: h.From, Home: h.From == w.o.Home, Dir: filepath.Join(w.o.SpoolDir, w.o.Link), MaxMemory: w.o.Memory / ledgerShare, MaxDisk: w.o.SpoolBytes / int64(len(w.halves)),
+			Site: h.From, Home: h.From == w.o.Home, Dir: w.spoolDir(), MaxMemory: w.o.Memory / ledgerShare, MaxDisk: w.spoolShare(),
 			Rules: rules(), Conflicts: w.conflicts[h.From],
 		})
 		source.ObserveLedger(w.registry, w.o.Link, h.Name(), h.From, w.ledgers[h.From].Size, w.conflicts[h.From])
 	}
 }
+
+// spoolDir is where sources and ledgers keep what memory cannot hold.
+func (w *Worker) spoolDir() string { return filepath.Join(w.o.SpoolDir, w.o.Link) }
+
+// spoolShare is what each of them may keep there: all have the same, and the
+// source of a one-way link, which has no ledger, has it all.
+func (w *Worker) spoolShare() int64 { return w.o.SpoolBytes / int64(len(w.halves)+len(w.conflicts)) }
 
 // ledgerShare is the part of limits.memory that a ledger may have.
 const ledgerShare = 8
@@ -239,7 +246,7 @@ func phase(s *source.Source) (string, source.Status) {
 	case offsets.PhaseSnapshot:
 		return admin.PhaseSnapshot, st
 	}
-	if st.Position.Phase == offsets.PhaseSnapshot {
+	if st.Position.Phase == offsets.PhaseSnapshot || st.SnapshotBytes > 0 { // read to its end perhaps, and none of it in Kafka
 		return admin.PhaseSnapshot, st
 	}
 	return admin.PhaseCreated, st

@@ -70,7 +70,8 @@ type Timing struct {
 // HTTP is where the worker listens.
 type HTTP struct{ Listen string }
 
-// Spool is where a source keeps what Kafka has not taken yet.
+// Spool is where on disk sources keep what Kafka has not taken yet, and two-way
+// links what the peer has not seen.
 type Spool struct {
 	Dir      string
 	MaxBytes int64

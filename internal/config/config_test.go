@@ -113,7 +113,6 @@ func TestTheDesignsExampleLoadsWhole(t *testing.T) {
 	}
 	wantWarnings := []string{
 		"t.yml:10:73: directions[0].databases is not in effect in this version: all databases are carried",
-		"t.yml:17:8: spool is not in effect in this version: it holds only what a two-way link must remember of unseen changes; what Kafka has not taken yet stays in memory, and at limits.memory the socket is no longer read",
 	}
 	if diff := cmp.Diff(wantWarnings, got.Warnings()); diff != "" {
 		t.Error(diff)
@@ -183,7 +182,7 @@ spool: {dir: /s, max_bytes: 1TiB}
 	wantWarnings := []string{
 		"schema_registry.tls", "sites.x1.redis.master_name", "sites.x1.redis.read_from", "sites.x1.redis.write_addrs",
 		"directions[0].databases", "directions[0].databases_map", "directions[0].errors: dead_letter", "directions[0].include", "directions[0].exclude",
-		"limits.snapshot_rate", "limits.max_commands_per_second", "spool",
+		"limits.snapshot_rate", "limits.max_commands_per_second",
 	}
 	var options []string
 	for _, w := range got.Warnings() {

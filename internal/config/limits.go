@@ -87,6 +87,5 @@ func spoolConfig(v value) Spool {
 		}
 	}
 	s.MaxBytes = o.field("max_bytes").size(s.MaxBytes, 1<<20, math.MaxInt64)
-	v.notYet("spool", "it holds only what a two-way link must remember of unseen changes; what Kafka has not taken yet stays in memory, and at limits.memory the socket is no longer read")
 	return s
 }

@@ -83,7 +83,7 @@ func info(t *testing.T, r *testkit.Redis, field string) string {
 func TestItemsComeInTheSameOrderEachTime(t *testing.T) {
 	t.Parallel()
 	cfg := twoWay(testkit.StartRedis(t), testkit.StartRedis(t))
-	cfg.Warnings = []string{"spool is not in effect in this version"}
+	cfg.Warnings = []string{"limits.snapshot_rate is not in effect in this version"}
 	first, second := run(t, cfg), run(t, cfg)
 	if len(first.Items) != len(second.Items) {
 		t.Fatalf("%d items, then %d", len(first.Items), len(second.Items))

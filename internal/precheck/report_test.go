@@ -14,7 +14,7 @@ import (
 )
 
 var mixed = Report{Items: []Item{
-	{Name: "config", Status: Warning, Detail: "spool is not in effect in this version"},
+	{Name: "config", Status: Warning, Detail: "limits.snapshot_rate is not in effect in this version"},
 	{Name: "redis-reachable", Site: "a", Status: OK, Detail: "answers at 127.0.0.1:6379"},
 	{Name: "redis-psync", Site: "a", Status: Error, Detail: "the user may not join as a replica", Remedy: "ACL SETUSER <user> +psync"},
 	{Name: "target-empty", Direction: "a-to-b", Status: Error, Detail: "the target holds data (db0: 3 keys)", Remedy: "empty site b"},
