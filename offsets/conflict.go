@@ -23,6 +23,8 @@ type dirtyKey struct {
 	DirtyKey
 	cause   int64 // seq of the peer's event; -1: cleaned meanwhile
 	covered bool  // by the snapshot under way
+	due     bool  // a VALUE_DUE is out: the peer does not hold what this site does
+	awaited bool  // the peer's VALUE_DUE was passed: its value is to come, this site's is not asked for
 	fresh   bool  // TakeDirty has not told of it
 }
 
@@ -91,7 +93,8 @@ func (l *Ledger) Woken() <-chan struct{} { return l.wake }
 func (l *Ledger) IsDirty(db int32, name []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.causeOf(db, name) != nil
+	d := l.causeOf(db, name)
+	return d != nil && !d.awaited
 }
 
 // Requested tells whether the peer has asked for a snapshot (rule W).
@@ -116,9 +119,15 @@ func (l *Ledger) taint(db int32, name []byte, cause int64) {
 		d = &dirtyKey{DirtyKey: DirtyKey{db, append([]byte(nil), name...)}, cause: cause}
 		l.dirty[keyText(db, name)] = d
 		l.ask(d)
-	} else if d.cause <= cause {
-		d.covered = false
-		return
+	} else {
+		if d.awaited { // changed here as well: home's value settles it
+			d.awaited = false
+			l.ask(d)
+		}
+		if d.cause <= cause {
+			d.covered = false
+			return
+		}
 	}
 	d.cause, d.covered = cause, false
 	heap.Push(&l.causes, causeEntry{d, cause})
@@ -162,6 +171,10 @@ func (l *Ledger) Taint(t *command.Touch, cause int64) {
 // writes dirty; an own value cleans its key.
 func (l *Ledger) ownTouches(e *schema.Event) {
 	if e.Op == schema.OpControl {
+		if e.Command == schema.ValueDue {
+			l.due(e.DB, e.Key, e.Seen)
+			return
+		}
 		l.ownSnapshot(e.Command)
 		return
 	}
@@ -198,6 +211,39 @@ func (l *Ledger) ownTouches(e *schema.Event) {
 	}
 }
 
+// due makes a key dirty whose VALUE_DUE was published when the peer was seen up
+// to seen.
+func (l *Ledger) due(db int32, name []byte, seen int64) {
+	l.taint(db, name, seen)
+	l.causeOf(db, name).due = true
+}
+
+// Due is Own for the VALUE_DUE of an event that was published before.
+func (l *Ledger) Due(e *schema.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.due(e.DB, e.Key, e.Seen)
+}
+
+// awaits notes what the peer's events tell of values that are due: what this
+// site holds of such a key is not what the peer holds, so what is made of it
+// here differs too (rule H2).
+func (l *Ledger) awaits(seq int64, name string, t *command.Touch) {
+	if len(t.Keys) != 1 {
+		return
+	}
+	k := &t.Keys[0]
+	switch d := l.causeOf(k.DB, k.Name); {
+	case name == schema.ValueDue && d == nil:
+		d = &dirtyKey{DirtyKey: DirtyKey{k.DB, append([]byte(nil), k.Name...)}, cause: seq, awaited: true}
+		l.dirty[keyText(k.DB, k.Name)] = d
+		heap.Push(&l.causes, causeEntry{d, seq})
+	case name == "" && d != nil && d.awaited: // its value
+		d.cause = -1
+		delete(l.dirty, string(l.text))
+	}
+}
+
 // ownSnapshot: a snapshot's values clean what was dirty when it began. What
 // became dirty since, by a mark found inside it, stays so.
 func (l *Ledger) ownSnapshot(control string) {
@@ -208,11 +254,14 @@ func (l *Ledger) ownSnapshot(control string) {
 		}
 	case schema.SnapshotEnd:
 		for text, d := range l.dirty {
-			if d.covered {
+			switch {
+			case d.awaited || d.due: // its value is to come by itself
+				d.covered = false
+			case d.covered:
 				d.cause = -1
 				delete(l.dirty, text)
 				l.cfg.Conflicts.repaired()
-			} else {
+			default:
 				l.ask(d)
 			}
 		}
@@ -231,6 +280,12 @@ func (l *Ledger) Pass(seq, seen int64, name string, t *command.Touch) error {
 	// What this site lost before it asked for the peer's values is not its to
 	// settle: they come, and what the peer did until then is in them.
 	seen = max(seen, l.asked.Seq)
+	if name == "" {
+		l.awaits(seq, name, t)
+	}
+	if name == schema.ValueDue {
+		defer l.awaits(seq, name, t)
+	}
 	unseen := l.last > seen && (len(l.shelves) > 0 || len(l.wipes) > 0) || seen < l.unknown()
 	if !unseen && len(l.dirty) == 0 {
 		return nil
@@ -248,12 +303,20 @@ func (l *Ledger) Pass(seq, seen int64, name string, t *command.Touch) error {
 	return l.passKeys(seq, seen, name, t, unseen)
 }
 
-// Request is Pass for a SNAPSHOT_REQUEST (rule W).
+// Request is Pass for a SNAPSHOT_REQUEST (rule W). The peer may have lost the
+// values that are awaited of it; whatever this site makes meanwhile of its own
+// is in the snapshot that answers.
 func (l *Ledger) Request(seq int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.request == 0 {
 		l.request = seq
+	}
+	for text, d := range l.dirty {
+		if d.awaited {
+			d.cause = -1
+			delete(l.dirty, text)
+		}
 	}
 }
 

@@ -50,8 +50,11 @@ func (l *Ledger) Decide(e *schema.Event, t *command.Touch, whole bool, v *Verdic
 	if e.Op == schema.OpValue {
 		rule = RuleR
 	}
+	due := l.causeOf(k.db, k.name)
 	switch {
 	case rule == RuleR && l.cfg.Rules.NoR, rule == RuleD && l.cfg.Rules.NoD:
+	case due != nil && due.due: // the peer cannot have seen what is here
+		v.LeaveOut = true
 	case t.Kind != command.Removal, whole:
 		if own.lastBut(command.Deletion) > e.Seen || swap > e.Seen {
 			v.LeaveOut = rule == RuleR || t.Kind == command.Deletion || !l.cfg.Rules.WholeOnly

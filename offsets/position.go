@@ -3,6 +3,9 @@ package offsets
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // positionVersion is the version of the position's JSON form.
@@ -42,6 +45,10 @@ type Position struct {
 	// Gap tells that changes before the snapshot under way may be missing, so
 	// that its SNAPSHOT_END must tell what was deleted meanwhile.
 	Gap bool `json:"gap,omitempty"`
+	// Of a direction with a scope.
+	Due    int64     `json:"due,omitempty"`    // seq of the oldest VALUE_DUE whose value has not followed; 0: none
+	Rescan Databases `json:"rescan,omitempty"` // those whose content is to be copied anew; nothing of them is published before
+	Scope  string    `json:"scope,omitempty"`  // fingerprint of the scope that it was published with
 }
 
 // IsZero tells whether nothing was ever published.
@@ -69,5 +76,44 @@ func ParsePosition(b []byte) (Position, error) {
 	if p.Phase != PhaseSnapshot && p.Phase != PhaseStream {
 		return Position{}, fmt.Errorf("decoding position %q: unknown phase %q", b, p.Phase)
 	}
+	if _, err := p.Rescan.parse(); err != nil {
+		return Position{}, fmt.Errorf("decoding position %q: %w", b, err)
+	}
 	return p, nil
+}
+
+// Databases are numbers of databases, as in "0,3".
+type Databases string
+
+// With adds a database.
+func (d Databases) With(db int32) Databases {
+	n := strconv.Itoa(int(db))
+	if d == "" {
+		return Databases(n)
+	}
+	return d + "," + Databases(n)
+}
+
+// All returns the numbers.
+func (d Databases) All() []int32 {
+	all, _ := d.parse() // ParsePosition has checked it
+	return all
+}
+
+// Has tells whether a database is one of them.
+func (d Databases) Has(db int32) bool { return d != "" && slices.Contains(d.All(), db) }
+
+func (d Databases) parse() ([]int32, error) {
+	if d == "" {
+		return nil, nil
+	}
+	var all []int32
+	for text := range strings.SplitSeq(string(d), ",") {
+		db, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || db < 0 {
+			return nil, fmt.Errorf("%q is not a database", text)
+		}
+		all = append(all, int32(db))
+	}
+	return all, nil
 }

@@ -31,6 +31,7 @@ const (
 	SnapshotEnd     = "SNAPSHOT_END"
 	SnapshotRequest = "SNAPSHOT_REQUEST"
 	Heartbeat       = "HEARTBEAT"
+	ValueDue        = "VALUE_DUE" // with a key, whose value follows as an r event; until then changes of it are not published
 )
 
 // NoDB is the database of an event that is not tied to one (PUBLISH, FLUSHALL, FUNCTION).

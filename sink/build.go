@@ -69,6 +69,9 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 	if err := b.check(e, r.Offset); err != nil {
 		return err
 	}
+	if err := cfg.atTarget(e); err != nil {
+		return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
+	}
 	if b.value != nil && !b.value.goesOn(e) {
 		if err := b.abandon(ctx); err != nil {
 			return err
@@ -121,7 +124,7 @@ func (b *builder) add(ctx context.Context, e *schema.Event, offset int64) error 
 	case e.Part.Set:
 		return b.fragment(ctx, e, offset)
 	}
-	if b.batch.prints != nil && e.Op == schema.OpTruncate && e.Command != "SWAPDB" {
+	if (b.batch.prints != nil || b.sink.cfg.Scope.Keyed()) && e.Op == schema.OpTruncate && e.Command != "SWAPDB" {
 		return b.wipe(ctx, e)
 	}
 	return b.translate.decidable(b.batch, e, offset)

@@ -263,13 +263,15 @@ func (a *applier) countLeftOut(b *batch) {
 	}
 }
 
-// wipe does FLUSHDB or FLUSHALL key by key, since other keys may have been
-// written here meanwhile, which it must leave. The mark stays behind the event
+// wipe does FLUSHDB or FLUSHALL key by key, since it must leave keys that have
+// been written here meanwhile, and keys out of scope. The mark stays behind the event
 // before, so a flush that was interrupted is done again.
 func (a *applier) wipe(ctx context.Context, b *batch) error {
 	e := b.wipe
-	if err := a.recall(ctx, e.Seen); err != nil {
-		return err
+	if a.sink.cfg.Ledger != nil {
+		if err := a.recall(ctx, e.Seen); err != nil {
+			return err
+		}
 	}
 	databases := []string{strconv.Itoa(int(e.DB))}
 	if e.DB == schema.NoDB {
@@ -308,10 +310,13 @@ func (a *applier) wipe(ctx context.Context, b *batch) error {
 
 // wipeKeys removes some keys of a database.
 func (a *applier) wipeKeys(ctx context.Context, e *schema.Event, db int32, keys []redis.Reply) error {
-	b := &batch{prints: &offsets.Prints{}, wipe: e}
+	b := &batch{wipe: e}
+	if a.sink.cfg.Ledger != nil {
+		b.prints = &offsets.Prints{}
+	}
 	t := translator{}
 	for i := range keys {
-		if offsets.IsReserved(keys[i].Str) {
+		if offsets.IsReserved(keys[i].Str) || !a.sink.cfg.Scope.HasName(keys[i].Str) {
 			continue
 		}
 		gone := schema.Event{Op: schema.OpDelete, DB: db, Key: append([]byte(nil), keys[i].Str...), Command: "UNLINK", Seq: e.Seq, Seen: e.Seen}
@@ -319,8 +324,11 @@ func (a *applier) wipeKeys(ctx context.Context, e *schema.Event, db int32, keys 
 			return err
 		}
 	}
-	if len(b.decisions) == 0 {
-		return nil
+	switch {
+	case len(b.decisions) > 0:
+		return a.sendDecided(ctx, b, a.mark)
+	case len(b.items) > 0:
+		return a.sendOnce(context.WithoutCancel(ctx), b, a.mark)
 	}
-	return a.sendDecided(ctx, b, a.mark)
+	return nil
 }

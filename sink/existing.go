@@ -20,7 +20,7 @@ func (e *NotEmptyError) Error() string {
 		"empty it, or set `existing: ignore` in the direction to overwrite equal keys and leave the others", e.Target, e.DB, e.Key)
 }
 
-// requireEmpty refuses a target that holds anything but reserved keys. It
+// requireEmpty refuses a target that holds anything in scope. It
 // looks when the target's own source has attached already: what is born there
 // later is in its topic.
 func (t *target) requireEmpty(ctx context.Context) error {
@@ -28,7 +28,11 @@ func (t *target) requireEmpty(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	here := t.cfg.Scope.AtTarget()
 	for _, name := range databases {
+		if db, err := strconv.ParseInt(name, 10, 32); err == nil && !here.HasDB(int32(db)) {
+			continue
+		}
 		if err := t.simple(ctx, "SELECT", name); err != nil {
 			return err
 		}
@@ -56,7 +60,7 @@ func (t *target) databases(ctx context.Context) ([]string, error) {
 	return numbers, nil
 }
 
-// anyKey finds a key of the selected database that is not reserved.
+// anyKey finds a key of the selected database that is in scope.
 func (t *target) anyKey(ctx context.Context) (key []byte, found bool, err error) {
 	cursor := "0"
 	for {
@@ -68,7 +72,7 @@ func (t *target) anyKey(ctx context.Context) (key []byte, found bool, err error)
 			return nil, false, fmt.Errorf("target %s answers SCAN with %d elements", t.cfg.Target, len(reply.Elems))
 		}
 		for _, k := range reply.Elems[1].Elems {
-			if !offsets.IsReserved(k.Str) {
+			if !offsets.IsReserved(k.Str) && t.cfg.Scope.HasName(k.Str) {
 				return append([]byte(nil), k.Str...), true, nil
 			}
 		}

@@ -119,7 +119,7 @@ func (r *removal) removeInterrupted(ctx context.Context) error {
 // removeProved removes, of what the target holds and the snapshot lacks, the
 // keys that the snapshot's site once had.
 func (r *removal) removeProved(ctx context.Context, target *redis.Conn) error {
-	err := eachKey(ctx, target, func(db int32, key []byte) error {
+	err := r.eachInScope(ctx, target, func(db int32, key []byte) error {
 		if h, mine := r.hash(db, key); mine {
 			if _, kept := r.kept[h]; !kept {
 				r.suspects[h] = struct{}{}
@@ -188,7 +188,7 @@ func (r *removal) count(ctx context.Context, target *redis.Conn) error {
 		return nil
 	}
 	var verdict offsets.Verdict
-	return eachKey(ctx, target, func(db int32, key []byte) error {
+	return r.eachInScope(ctx, target, func(db int32, key []byte) error {
 		h, mine := r.hash(db, key)
 		if _, suspect := r.suspects[h]; !mine || !suspect {
 			return nil
@@ -269,6 +269,17 @@ func (r *removal) remove(ctx context.Context, db int32, key []byte) error {
 	return nil
 }
 
+// eachInScope visits the keys of the target that the direction writes.
+func (r *removal) eachInScope(ctx context.Context, target *redis.Conn, visit func(db int32, key []byte) error) error {
+	here := r.sink.cfg.Scope.AtTarget()
+	return eachKey(ctx, target, func(db int32, key []byte) error {
+		if !here.HasKey(db, key) {
+			return nil
+		}
+		return visit(db, key)
+	})
+}
+
 // eachKey visits all keys of a Redis but the reserved ones, some twice.
 func eachKey(ctx context.Context, c *redis.Conn, visit func(db int32, key []byte) error) error {
 	info, err := redis.Info(ctx, c, "keyspace")
@@ -329,6 +340,11 @@ func (r *removal) scan(ctx context.Context, topic string, from, end int64, visit
 			}
 			if err := cfg.Decoder.Decode(ctx, record.Value, &e); err != nil {
 				return fmt.Errorf("topic %s, offset %d: %w", topic, record.Offset, err)
+			}
+			if topic == cfg.Topic {
+				if err := cfg.atTarget(&e); err != nil {
+					return fmt.Errorf("topic %s, offset %d: %w", topic, record.Offset, err)
+				}
 			}
 			if err := visit(&e); err != nil {
 				return err

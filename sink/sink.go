@@ -20,8 +20,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"twinlog/internal/command"
 	"twinlog/internal/kafka"
 	"twinlog/internal/redis"
+	"twinlog/internal/scope"
 	"twinlog/offsets"
 	"twinlog/schema"
 )
@@ -48,6 +50,8 @@ type Config struct {
 	// Ledger holds what was born at the target and the origin has not seen;
 	// nil on a one-way link.
 	Ledger *offsets.Ledger
+	// Scope is the direction's; events name the origin's databases.
+	Scope scope.Scope
 
 	Intercept    bool // refuse a target that is not empty before anything was applied
 	ExpiryGrace  time.Duration
@@ -97,6 +101,14 @@ type Status struct {
 	EndSeq     int64        // seq of the newest event fetched
 	AppliedMs  int64        // ts_ms of the last event applied
 	CaughtUp   bool         // everything fetched is applied
+}
+
+// atTarget makes an event name databases by their numbers at the target.
+func (c *Config) atTarget(e *schema.Event) error {
+	if !c.Scope.Maps() {
+		return nil
+	}
+	return command.RenameDatabases(e, c.Scope.To)
 }
 
 // New returns a sink that has not started.

@@ -25,6 +25,9 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 	if !ready {
 		return nil
 	}
+	if err := s.checkScope(); err != nil {
+		return err
+	}
 	if err := s.remember(ctx); err != nil {
 		return err
 	}
@@ -151,6 +154,7 @@ func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 	pos := offsets.Position{
 		Replid: full.Replid, ReplOffset: full.Offset, Epoch: before.Epoch + 1, Phase: offsets.PhaseSnapshot,
 		Mark: before.Mark, Seen: before.Seen, Settled: before.Settled, UnfinishedSeq: before.UnfinishedSeq,
+		Due: before.Due, Rescan: before.Rescan, Scope: s.cfg.Scope.Fingerprint(),
 		Gap: before.Gap || before.Phase == offsets.PhaseStream,
 	}
 	if !mark.IsZero() {
@@ -200,7 +204,7 @@ func (s *Source) attach(ctx context.Context, at place) error {
 	if err != nil {
 		return fmt.Errorf("attaching to site %s at %s:%d: %w", s.cfg.Site, at.replid, at.next, err)
 	}
-	pos := offsets.Position{Replid: sync.Replid, ReplOffset: sync.Offset, Epoch: at.epoch, Phase: offsets.PhaseStream}
+	pos := offsets.Position{Replid: sync.Replid, ReplOffset: sync.Offset, Epoch: at.epoch, Phase: offsets.PhaseStream, Scope: s.cfg.Scope.Fingerprint()}
 	if !sync.Full {
 		return s.stream(ctx, conn, pos, &at)
 	}
@@ -249,6 +253,11 @@ func (s *Source) dropBarrier(ctx context.Context, p *place) error {
 			if err := errors.Join(err, reply.Err()); err != nil {
 				return fmt.Errorf("writing the barrier at site %s: %s: %w", s.cfg.Site, args[0], err)
 			}
+			for i := range reply.Elems { // of EXEC
+				if err := reply.Elems[i].Err(); err != nil {
+					return fmt.Errorf("writing the barrier at site %s: %s: %w", s.cfg.Site, commands[i+1][0], err)
+				}
+			}
 		}
 		return nil
 	})
@@ -260,40 +269,74 @@ const appliedBytes = 4 << 20
 
 // stream publishes the replication stream from pos on. With a place,
 // everything up to the unit that writes its barrier is dropped, and the source
-// begins there, in database 0.
+// begins there, in database 0. When databases are to be copied anew, it goes on
+// behind their copy, on the link that brought it.
 func (s *Source) stream(ctx context.Context, conn *replica.Conn, pos offsets.Position, at *place) error {
+	defer func() { conn.Close() }() // the last one
+	for {
+		next, err := s.streamOn(ctx, conn, &pos, at)
+		if err != nil {
+			return err
+		}
+		conn.Close()
+		conn, at = next, nil
+		if err := s.rescan(ctx, conn, &pos); err != nil {
+			return err
+		}
+		s.setConn(conn)
+	}
+}
+
+// streamOn publishes the replication stream from pos on and moves pos. It
+// returns where databases are to be copied anew: with the link that brings
+// their content as of pos.
+func (s *Source) streamOn(ctx context.Context, conn *replica.Conn, pos *offsets.Position, at *place) (next *replica.Conn, err error) {
 	socket := &socket{conn: conn, source: s}
 	defer socket.close()
 	r := stream.NewReader(socket, pos.ReplOffset, int32(pos.Database), s.cfg.MaxTransactionBytes)
 	r.Applied(s.filter.MarkKey(), 2*s.cfg.MaxTransactionBytes+appliedBytes)
 	if at != nil {
-		if err := s.passBarrier(r, &pos, at); err != nil {
-			return err
+		if err := s.passBarrier(r, pos, at); err != nil {
+			return nil, err
 		}
 	}
 	if s.values != nil {
 		s.values.forget()
 	}
-	s.lane.resume(pos)
-	s.setRead(pos)
+	s.lane.resume(*pos)
+	s.setRead(*pos)
 	s.setWaiting("")
 	s.cfg.Log.Info("following the replication stream", "site", s.cfg.Site, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
+	var copied int64 // where the content on next stands in the stream
+	defer func() {
+		if err != nil && next != nil {
+			next.Close()
+		}
+	}()
 	for {
+		if pos.Rescan != "" && next == nil {
+			if next, copied, err = s.copyAnew(ctx, pos); err != nil {
+				return next, err
+			}
+		}
+		if next != nil && pos.ReplOffset >= copied {
+			return next, nil
+		}
 		if err := s.lane.waitForRoom(ctx); err != nil {
-			return err
+			return next, err
 		}
 		unit, err := r.Next()
 		if err != nil {
-			return fmt.Errorf("reading the replication stream of site %s: %w", s.cfg.Site, err)
+			return next, fmt.Errorf("reading the replication stream of site %s: %w", s.cfg.Site, err)
 		}
-		if err := s.publish(unit, &pos); err != nil {
-			return err
+		if err := s.publish(unit, pos); err != nil {
+			return next, err
 		}
-		s.setRead(pos)
+		s.setRead(*pos)
 		s.restPeer(peerRest)
 		if unit.GetAck {
 			if err := s.acknowledge(true); err != nil {
-				return fmt.Errorf("acknowledging to site %s: %w", s.cfg.Site, err)
+				return next, fmt.Errorf("acknowledging to site %s: %w", s.cfg.Site, err)
 			}
 		}
 	}

@@ -120,7 +120,7 @@ func (p *publisher) session(ctx context.Context, headers *headers) error {
 		return err
 	}
 	reader := ring.TakeReader()
-	if !isClosed(p.known) && p.cfg.Ledger != nil {
+	if !isClosed(p.known) && p.source.own != nil {
 		p.source.own.consumer = reader
 		if n := len(tail.Records); n > 0 {
 			p.source.own.end = logEnd{seq: pos.Seq, offset: tail.Records[n-1].Offset, start: tail.Start}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"twinlog/internal/command"
 	"twinlog/internal/kafka"
 	"twinlog/schema"
 )
@@ -37,7 +38,7 @@ func (s *Source) closeLogs() {
 // not have seen, and what of the peer is not settled (rule P). Nothing of this
 // site is read or decided before.
 func (s *Source) remember(ctx context.Context) error {
-	if s.cfg.Ledger == nil {
+	if s.own == nil {
 		return nil
 	}
 	for attempt := 0; ; attempt++ {
@@ -46,7 +47,9 @@ func (s *Source) remember(ctx context.Context) error {
 		switch {
 		case err == nil:
 			s.own.close()
-			s.cfg.Log.Debug("ledger filled", "site", s.cfg.Site, "events", s.cfg.Ledger.Size().Unseen, "took", time.Since(started))
+			if s.cfg.Ledger != nil {
+				s.cfg.Log.Debug("ledger filled", "site", s.cfg.Site, "events", s.cfg.Ledger.Size().Unseen, "took", time.Since(started))
+			}
 			return nil
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // stopped: an orderly end
@@ -62,6 +65,9 @@ func (s *Source) remember(ctx context.Context) error {
 }
 
 func (s *Source) rememberOnce(ctx context.Context) error {
+	if s.cfg.Ledger == nil {
+		return s.rememberDue(ctx)
+	}
 	pos := s.lane.position()
 	peer, own := s.peer, s.own
 	s.peerUsed = time.Now() // what comes first in the stream may need it
@@ -72,11 +78,28 @@ func (s *Source) rememberOnce(ctx context.Context) error {
 	if err := s.cfg.Ledger.Reset(floor, pos.Seen); err != nil {
 		return fmt.Errorf("emptying the ledger of site %s: %w", s.cfg.Site, err)
 	}
-	return s.cfg.Ledger.Replay(pos, func(visit func(*schema.Event) error) error {
+	err = s.cfg.Ledger.Replay(pos, func(visit func(*schema.Event) error) error {
 		return s.ownEvents(ctx, own, floor, pos.Seq, visit)
 	}, func(first, last int64, visit func(*schema.Event) error) error {
-		return peer.visit(ctx, first, last, visit)
+		return peer.visit(ctx, first, last, s.asHere(visit))
 	})
+	if err != nil {
+		return err
+	}
+	return s.rememberDue(ctx)
+}
+
+// asHere makes the peer's events name databases by their numbers here.
+func (s *Source) asHere(visit func(*schema.Event) error) func(*schema.Event) error {
+	if !s.cfg.PeerScope.Maps() {
+		return visit
+	}
+	return func(e *schema.Event) error {
+		if err := command.RenameDatabases(e, s.cfg.PeerScope.To); err != nil {
+			return fmt.Errorf("topic %s (seq %d): %w", s.cfg.PeerTopic, e.Seq, err)
+		}
+		return visit(e)
+	}
 }
 
 // ownEvents visits this site's events in (floor, last]. Those that retention
@@ -115,7 +138,7 @@ func (s *Source) peerEvents(ctx context.Context, first, last int64, visit func(*
 	}
 	defer func() { s.peerUsed = time.Now() }()
 	for attempt := 0; ; attempt++ {
-		err := s.peer.visit(ctx, first, last, visit)
+		err := s.peer.visit(ctx, first, last, s.asHere(visit))
 		if err == nil || !later(err) {
 			return err
 		}

@@ -19,7 +19,7 @@ import (
 // only when the RDB's checksum was verified. It returns the position at which
 // the stream begins.
 func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.Position) (offsets.Position, error) {
-	begin := []schema.Event{{Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotBegin, Source: schema.Source{Snapshot: "first", Replid: pos.Replid}}}
+	begin := stream.AppendFlushes([]schema.Event{{Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotBegin, Source: schema.Source{Snapshot: "first", Replid: pos.Replid}}}, &pos)
 	interrupted := pos.UnfinishedSeq
 	s.lane.numbering.Lock() // no HEARTBEAT takes this seq
 	beginSeq := s.lane.seq() + 1
@@ -48,7 +48,7 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 		if err := s.noteSnapshotEntry(e, &pos); err != nil {
 			return err
 		}
-		if e.Kind == rdb.Aux || e.Kind == rdb.Value && (offsets.IsReserved(e.Key) || isNothing(e)) {
+		if e.Kind == rdb.Aux || e.Kind == rdb.Value && (offsets.IsReserved(e.Key) || isNothing(e)) || s.outOfScope(e) {
 			return nil
 		}
 		if e.Index == 0 {
@@ -70,7 +70,7 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 		Args:   schema.End{Keys: keys, Begin: beginSeq, Interrupted: interrupted, Gap: pos.Gap}.Args(),
 		Source: schema.Source{Snapshot: "last", Replid: pos.Replid},
 	}}
-	pos.Phase, pos.UnfinishedSeq, pos.Gap = offsets.PhaseStream, 0, false
+	pos.Phase, pos.UnfinishedSeq, pos.Gap, pos.Rescan = offsets.PhaseStream, 0, false, ""
 	if err := s.appendOwn(end, &pos); err != nil {
 		return pos, err
 	}

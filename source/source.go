@@ -24,6 +24,7 @@ import (
 
 	"twinlog/internal/kafka"
 	"twinlog/internal/redis"
+	"twinlog/internal/scope"
 	"twinlog/offsets"
 	"twinlog/schema"
 	"twinlog/source/replica"
@@ -58,6 +59,9 @@ type Config struct {
 	// the sink of this site; nil on a one-way link.
 	Ledger *offsets.Ledger
 
+	Scope     scope.Scope // what is published
+	PeerScope scope.Scope // of the peer's direction: its databases' numbers here
+
 	Redis    redis.Config
 	Kafka    []kgo.Opt
 	Clients  prometheus.Registerer // metrics of the Kafka clients; nil: none
@@ -87,9 +91,10 @@ type Source struct {
 	lane   *lane
 	filter *stream.Filter
 	turner *stream.Turner
-	values *values // nil without a ledger
+	due    *stream.Due // values that are due; nil if everything is in scope
+	values *values     // nil without a ledger or scope
 
-	own *eventLog // the topic, as it was when the position was read; nil without a ledger
+	own *eventLog // the topic, as it was when the position was read; nil without values
 
 	// The capturing goroutine's own.
 	emitted  stream.Emit // emit, made once
@@ -126,15 +131,28 @@ func New(cfg Config) *Source {
 	}
 	s.lane = newLane(&s.cfg, time.Now)
 	s.emitted = s.emit
-	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, MaxEventBytes: cfg.MaxEventBytes, Restored: readRestored}
-	if cfg.Ledger != nil {
-		s.values = newValues(s)
-		s.own, s.peer = s.newLog(cfg.Topic), s.newLog(cfg.PeerTopic)
+	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, Scope: cfg.Scope, MaxEventBytes: cfg.MaxEventBytes, Restored: readRestored}
+	if cfg.Scope.Partial() {
+		s.due = stream.NewDue(cfg.MaxMemory / dueShare)
+		s.turner.Due = s.due
+	}
+	switch {
+	case cfg.Ledger != nil:
+		s.values = newValues(s, cfg.Ledger) // what is due is dirty there too
+		s.peer = s.newLog(cfg.PeerTopic)
 		s.turner.PeerTopicID = cfg.PeerTopicID
+	case s.due != nil:
+		s.values = newValues(s, s.due)
+	}
+	if s.values != nil {
+		s.own = s.newLog(cfg.Topic)
 	}
 	close(s.resumed)
 	return s
 }
+
+// dueShare is the part of MaxMemory that keys of values that are due may have.
+const dueShare = 8
 
 // Run publishes until ctx is done, then commits what was captured and returns
 // nil. ErrSnapshotDone ends a source that only copies. Any other error is

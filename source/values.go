@@ -21,7 +21,7 @@ import (
 // them (DESIGN.md 3).
 type values struct {
 	source *Source
-	ledger *offsets.Ledger
+	wanted wanted
 	queue  []asked          // keys to read, the soonest due first
 	pace   map[string]pacer // of keys read lately
 	nonce  string           // barriers of a source before this one are not its own
@@ -34,6 +34,14 @@ type values struct {
 	reading map[string]*barrierRead // by barrier
 	lost    []offsets.DirtyKey      // read at barriers that the capture will not meet
 	missed  chan struct{}           // signalled when lost grows
+}
+
+// wanted tells which values are to be read: a ledger, or a stream.Due.
+type wanted interface {
+	TakeDirty() []offsets.DirtyKey
+	Woken() <-chan struct{}
+	IsDirty(db int32, name []byte) bool
+	Fencing() bool
 }
 
 // asked is a key whose value is wanted.
@@ -68,8 +76,8 @@ const (
 	barrierWait  = time.Minute // for the answer of one barrier
 )
 
-func newValues(s *Source) *values {
-	return &values{source: s, ledger: s.cfg.Ledger, pace: map[string]pacer{}, reading: map[string]*barrierRead{}, missed: make(chan struct{}, 1), nonce: strconv.FormatUint(rand.Uint64(), 36)}
+func newValues(s *Source, w wanted) *values {
+	return &values{source: s, wanted: w, pace: map[string]pacer{}, reading: map[string]*barrierRead{}, missed: make(chan struct{}, 1), nonce: strconv.FormatUint(rand.Uint64(), 36)}
 }
 
 // run reads values until ctx is done.
@@ -89,7 +97,7 @@ func (v *values) run(ctx context.Context) error {
 			return nil
 		case <-v.missed:
 			continue
-		case <-v.ledger.Woken():
+		case <-v.wanted.Woken():
 			timer.Reset(barrierPause)
 			select { // what becomes dirty together is read together
 			case <-ctx.Done():
@@ -99,7 +107,7 @@ func (v *values) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		v.enqueue(time.Now())
-		if v.outstanding() >= mostBarriers || v.ledger.Fencing() {
+		if v.outstanding() >= mostBarriers || v.wanted.Fencing() {
 			continue
 		}
 		keys := v.take(time.Now())
@@ -143,7 +151,7 @@ var refusals = map[string]bool{"OOM": true, "READONLY": true, "MISCONF": true, "
 // enqueue takes over what has become dirty. A key that was read a moment ago
 // waits, longer each time, so that a hot key costs a bounded rate.
 func (v *values) enqueue(now time.Time) {
-	for _, k := range v.ledger.TakeDirty() {
+	for _, k := range v.wanted.TakeDirty() {
 		id := keyID(k)
 		if now.Sub(v.pace[id].last) > quiet {
 			delete(v.pace, id)
@@ -165,7 +173,7 @@ func (v *values) take(now time.Time) []offsets.DirtyKey {
 	for len(v.queue) > 0 && len(keys) < barrierKeys && !v.queue[0].due.After(now) {
 		k := v.queue[0].DirtyKey
 		v.queue = v.queue[1:]
-		if !v.ledger.IsDirty(k.DB, k.Name) { // its value came otherwise
+		if !v.wanted.IsDirty(k.DB, k.Name) { // its value came otherwise
 			continue
 		}
 		id := keyID(k)

@@ -25,6 +25,7 @@ const patience = 20 * time.Second
 // reading is a source whose values are read without a capture.
 type reading struct {
 	*values
+	ledger *offsets.Ledger
 	t      *testing.T
 	server *testkit.Redis
 	seq    int64
@@ -38,7 +39,7 @@ func newReading(t *testing.T, server *testkit.Redis) *reading {
 	cfg.Instance, cfg.Ledger = "me", offsets.NewLedger(offsets.LedgerConfig{Site: "a", Home: true, Dir: t.TempDir(), MaxMemory: 1 << 20, MaxDisk: 1 << 20})
 	v := New(cfg).values
 	t.Cleanup(v.disconnect)
-	return &reading{values: v, t: t, server: server}
+	return &reading{values: v, ledger: cfg.Ledger, t: t, server: server}
 }
 
 // dirty makes keys of database 0 dirty.

@@ -23,6 +23,7 @@ import (
 	"twinlog/internal/kafka"
 	"twinlog/internal/precheck"
 	"twinlog/internal/redis"
+	"twinlog/internal/scope"
 	"twinlog/offsets"
 	"twinlog/schema"
 	"twinlog/source"
@@ -59,6 +60,7 @@ type Direction struct {
 	Snapshot source.SnapshotMode
 	Existing string // intercept or ignore
 	OnGap    string
+	Scope    scope.Scope
 }
 
 // Name is the direction's name: "a-to-b".

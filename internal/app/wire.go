@@ -63,14 +63,14 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 	h.source.open = func(context.Context, func(string)) (runner, error) {
 		with := h.source.takeHow()
 		cfg := source.Config{
-			Link: w.o.Link, Site: h.From, Direction: h.Name(), Peer: h.To + "-to-" + h.From, Lane: lane, Topic: h.topic, OnGap: h.OnGap, Ledger: w.ledgers[h.From],
+			Link: w.o.Link, Site: h.From, Direction: h.Name(), Peer: h.To + "-to-" + h.From, Lane: lane, Topic: h.topic, OnGap: h.OnGap, Ledger: w.ledgers[h.From], Scope: h.Scope,
 			Redis: w.o.Sites[h.From], Kafka: client, Clients: w.registry, Encoder: c.encoder, Decoder: func() *schema.Decoder { return schema.NewDecoder(c.registry) }, Snapshot: h.Snapshot,
 			NewEpoch: with.newEpoch, Reseed: with.reseed,
 			MaxMemory: share, SpoolDir: w.spoolDir(), SpoolBytes: w.spoolShare(), MaxEventBytes: w.o.MaxEventBytes, MaxTransactionBytes: w.o.MaxTransactionBytes, CommitPause: w.o.CommitPause,
 			Instance: w.instance, Log: w.o.Log, Metrics: sourceMetrics, Hook: w.o.Hook,
 		}
 		if o := w.opposite(h); o != nil {
-			cfg.PeerTopic, cfg.PeerTopicID = o.topic, o.topicID
+			cfg.PeerTopic, cfg.PeerTopicID, cfg.PeerScope = o.topic, o.topicID, o.Scope
 		}
 		return observed[*source.Source]{source.New(cfg), w.registry}, nil
 	}
@@ -81,7 +81,7 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 		}
 		s := sink.New(sink.Config{
 			Link: w.o.Link, Direction: h.Name(), Lane: lane, Target: h.To, Topic: h.topic, TopicID: h.topicID, Group: "twinlog." + w.o.Link + "." + h.Name(),
-			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To], OwnTopic: w.topicFrom(h.To),
+			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To], Scope: h.Scope, OwnTopic: w.topicFrom(h.To),
 			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeHow().clear, MaxMemory: share,
 			Log: w.o.Log, Metrics: sinkMetrics, Hook: w.o.Hook,
 		})

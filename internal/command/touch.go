@@ -47,7 +47,7 @@ type Touch struct {
 }
 
 // Of makes t the touch of e. Events without keys (PUBLISH, FUNCTION, control)
-// touch nothing.
+// touch nothing; VALUE_DUE stands for a write of its key.
 func (t *Touch) Of(e *schema.Event) error {
 	t.Kind, t.Keys, t.Elements, t.DBs = Overwrite, t.Keys[:0], t.Elements[:0], t.DBs[:0]
 	switch e.Op {
@@ -70,7 +70,11 @@ func (t *Touch) Of(e *schema.Event) error {
 		return t.command(e)
 	case schema.OpTruncate:
 		return t.truncate(e)
-	case schema.OpMessage, schema.OpFunction, schema.OpControl:
+	case schema.OpControl:
+		if e.Command == schema.ValueDue {
+			t.write(e.DB, e.Key)
+		}
+	case schema.OpMessage, schema.OpFunction:
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"twinlog/internal/kafka"
 	"twinlog/internal/redis"
+	"twinlog/internal/scope"
 	"twinlog/schema"
 	"twinlog/source"
 )
@@ -38,15 +39,12 @@ type Config struct {
 
 // Direction is one half of the link.
 type Direction struct {
-	From, To     string
-	Snapshot     source.SnapshotMode
-	Existing     string // intercept or ignore; with no_data always ignore: nothing is copied
-	OnGap        string // snapshot or fail
-	Errors       string // fail or dead_letter
-	Databases    []int  // nil: all
-	DatabasesMap map[int]int
-	Include      []string // key patterns; nil: all
-	Exclude      []string
+	From, To string
+	Snapshot source.SnapshotMode
+	Existing string      // intercept or ignore; with no_data always ignore: nothing is copied
+	OnGap    string      // snapshot or fail
+	Errors   string      // fail or dead_letter
+	Scope    scope.Scope // databases, databases_map, include, exclude, skip_commands
 }
 
 // Name is the direction's name: "a-to-b".

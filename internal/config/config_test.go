@@ -15,6 +15,7 @@ import (
 
 	"twinlog/internal/kafka"
 	"twinlog/internal/redis"
+	"twinlog/internal/scope"
 	"twinlog/schema"
 	"twinlog/source"
 )
@@ -106,16 +107,13 @@ func TestTheDesignsExampleLoadsWhole(t *testing.T) {
 	want := world{}.mustParse(t, minimal)
 	want.Registry = schema.RegistryConfig{URL: "http://127.0.0.1:8081"}
 	want.Sites["b"] = redis.Config{Addrs: []string{"redis://127.0.0.1:6380"}, Mode: "standalone"}
-	want.Directions[0].Databases = []int{0, 1}
-	want.Directions = append(want.Directions, Direction{From: "b", To: "a", Snapshot: source.SnapshotNoData, Existing: "ignore", OnGap: "snapshot", Errors: "fail"})
+	want.Directions[0].Scope.Databases = []int32{0, 1}
+	want.Directions = append(want.Directions, Direction{From: "b", To: "a", Snapshot: source.SnapshotNoData, Existing: "ignore", OnGap: "snapshot", Errors: "fail", Scope: scope.Scope{Databases: []int32{0, 1}}})
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Error(diff)
 	}
-	wantWarnings := []string{
-		"t.yml:10:73: directions[0].databases is not in effect in this version: all databases are carried",
-	}
-	if diff := cmp.Diff(wantWarnings, got.Warnings()); diff != "" {
-		t.Error(diff)
+	if warnings := got.Warnings(); len(warnings) > 0 {
+		t.Errorf("warnings: %q", warnings)
 	}
 }
 
@@ -142,8 +140,8 @@ sites:
       write_addrs: *addrs
   2: {redis: {addrs: ["h3:3"], tls: false}}
 directions:
-  - {from: 2, to: x1, snapshot: no_data, databases: [3], databases_map: {3: 4}, on_gap: fail, errors: dead_letter, include: ["a*"], exclude: [b]}
-  - {from: x1, to: "2", snapshot: always, existing: ignore}
+  - {from: 2, to: x1, snapshot: no_data, databases: [3], databases_map: {3: 4}, on_gap: fail, errors: dead_letter, include: ["a*"], exclude: [b], skip_commands: [flush, publish]}
+  - {from: x1, to: "2", snapshot: always, existing: ignore, skip_commands: [function]}
 home: x1
 limits: {memory: 64MiB, max_event_bytes: 1024, max_transaction_bytes: 2KiB, snapshot_rate: 1MiB, max_commands_per_second: 10}
 timing: {commit_pause: 0s, expiry_grace: 0s}
@@ -168,9 +166,12 @@ spool: {dir: /s, max_bytes: 1TiB}
 		Directions: []Direction{
 			{
 				From: "2", To: "x1", Snapshot: source.SnapshotNoData, Existing: "ignore", OnGap: "fail", Errors: "dead_letter",
-				Databases: []int{3}, DatabasesMap: map[int]int{3: 4}, Include: []string{"a*"}, Exclude: []string{"b"},
+				Scope: scope.Scope{Databases: []int32{3}, Map: map[int32]int32{3: 4}, Include: []string{"a*"}, Exclude: []string{"b"}, Skip: []scope.Class{scope.Flush, scope.Publish}},
 			},
-			{From: "x1", To: "2", Snapshot: source.SnapshotAlways, Existing: "ignore", OnGap: "snapshot", Errors: "fail"},
+			{
+				From: "x1", To: "2", Snapshot: source.SnapshotAlways, Existing: "ignore", OnGap: "snapshot", Errors: "fail",
+				Scope: scope.Scope{Databases: []int32{4}, Map: map[int32]int32{4: 3}, Include: []string{"a*"}, Exclude: []string{"b"}, Skip: []scope.Class{scope.Function}},
+			},
 		},
 		Limits: Limits{Memory: 64 << 20, MaxEventBytes: 1 << 10, MaxTransactionBytes: 2 << 10, SnapshotRate: 1 << 20, MaxCommandsPerSecond: 10},
 		HTTP:   HTTP{Listen: ":0"},
@@ -181,7 +182,7 @@ spool: {dir: /s, max_bytes: 1TiB}
 	}
 	wantWarnings := []string{
 		"schema_registry.tls", "sites.x1.redis.master_name", "sites.x1.redis.read_from", "sites.x1.redis.write_addrs",
-		"directions[0].databases", "directions[0].databases_map", "directions[0].errors: dead_letter", "directions[0].include", "directions[0].exclude",
+		"directions[0].errors: dead_letter",
 		"limits.snapshot_rate", "limits.max_commands_per_second",
 	}
 	var options []string

@@ -1,14 +1,9 @@
 package config
 
 import (
-	"strconv"
-
 	"twinlog/internal/redis"
 	"twinlog/source"
 )
-
-// maxDatabase is the highest database number that a Redis can be set up with.
-const maxDatabase = 1<<31 - 2
 
 func directionsConfig(v value, sites map[string]redis.Config) []Direction {
 	items, ok := v.items()
@@ -22,7 +17,7 @@ func directionsConfig(v value, sites map[string]redis.Config) []Direction {
 			item.problem("a link has at most two directions, one each way: remove this one")
 			break
 		}
-		o := item.mapping("from", "to", "snapshot", "existing", "databases", "databases_map", "on_gap", "errors", "include", "exclude")
+		o := item.mapping("from", "to", "snapshot", "existing", "databases", "databases_map", "on_gap", "errors", "include", "exclude", "skip_commands")
 		if !o.ok {
 			return nil
 		}
@@ -31,6 +26,7 @@ func directionsConfig(v value, sites map[string]redis.Config) []Direction {
 	}
 	if len(directions) == 2 {
 		checkPair(directions[0], directions[1], objects[1])
+		pairScopes(&directions[0], &directions[1], objects)
 	}
 	return directions
 }
@@ -53,10 +49,7 @@ func directionConfig(o object, sites map[string]redis.Config) Direction {
 		}
 		d.Existing = "ignore"
 	}
-	d.Databases = databases(o.field("databases"))
-	d.DatabasesMap = databasesMap(o.field("databases_map"))
-	d.Include = patterns(o.field("include"))
-	d.Exclude = patterns(o.field("exclude"))
+	d.Scope = scopeConfig(o)
 	warnDirection(o, d)
 	return d
 }
@@ -70,10 +63,6 @@ func warnDirection(o object, d Direction) {
 	if d.Errors == "dead_letter" {
 		o.field("errors").notYet(o.path+".errors: dead_letter", "an event that cannot be applied stops the direction")
 	}
-	o.field("databases").notYet(o.path+".databases", "all databases are carried")
-	o.field("databases_map").notYet(o.path+".databases_map", "all databases are carried, under their own numbers")
-	o.field("include").notYet(o.path+".include", "all keys of all databases are carried")
-	o.field("exclude").notYet(o.path+".exclude", "all keys of all databases are carried")
 }
 
 // checkPair holds what two directions owe each other; o is the second.
@@ -89,68 +78,4 @@ func checkPair(first, second Direction, o object) {
 		}
 		at.problem("both directions have a snapshot, and each would overwrite the other site: write snapshot: no_data in the direction whose target has the data")
 	}
-}
-
-func databases(v value) []int {
-	items, ok := v.items()
-	if ok && len(items) == 0 {
-		v.fault("is empty: name at least one database, or remove it for all")
-	}
-	var dbs []int
-	seen := map[int]bool{}
-	for _, item := range items {
-		n := int(item.whole(-1, 0, maxDatabase))
-		if n < 0 {
-			continue
-		}
-		if seen[n] {
-			item.problem("database %d is named twice: remove one", n)
-		}
-		seen[n] = true
-		dbs = append(dbs, n)
-	}
-	return dbs
-}
-
-func databasesMap(v value) map[int]int {
-	if !v.given() {
-		return nil
-	}
-	entries, _ := v.entries()
-	dbs, from := map[int]int{}, map[int]int{}
-	for _, e := range entries {
-		origin, err := strconv.ParseInt(e.key, 10, 32)
-		if err != nil || origin < 0 || origin > maxDatabase {
-			(value{v.r, v.path, e.keyNode}).problem("%q is not the number of a database", keyText(e.key))
-			continue
-		}
-		target := int(e.value.whole(-1, 0, maxDatabase))
-		if target < 0 {
-			continue
-		}
-		if other, twice := from[target]; twice {
-			e.value.problem("databases %d and %d would both become %d: give each its own", other, origin, target)
-		}
-		dbs[int(origin)], from[target] = target, int(origin)
-	}
-	return dbs
-}
-
-func patterns(v value) []string {
-	items, ok := v.items()
-	if ok && len(items) == 0 {
-		v.fault("is empty: name at least one pattern, as in [session:*], or remove it")
-	}
-	var patterns []string
-	for _, item := range items {
-		p, ok := item.text()
-		if !ok {
-			continue
-		}
-		if p == "" {
-			item.fault("is empty: name a pattern, as in session:*")
-		}
-		patterns = append(patterns, p)
-	}
-	return patterns
 }

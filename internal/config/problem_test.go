@@ -134,6 +134,11 @@ t.yml:7:76: directions[0].databases_map: "x" is not the number of a database
 t.yml:7:85: directions[0].databases_map.3: -1 is out of range: use 0 to 2147483646
 t.yml:7:99: directions[0].include is empty: name at least one pattern, as in [session:*], or remove it
 t.yml:7:113: directions[0].exclude[0] is empty: name a pattern, as in session:*`},
+	{"databases that meet at the target", with("to: b", `to: b, databases_map: {0: 3}`), `t.yml:7:37: directions[0].databases_map: databases 0 and 3 would both become 3: give each its own, or leave one out with databases`},
+	{"a map of what is not in scope", with("to: b", `to: b, databases: [0], databases_map: {1: 3}`), `t.yml:7:54: directions[0].databases_map: database 1 is not among databases: remove it here, or name it there`},
+	{"commands that cannot be skipped", with("to: b", `to: b, skip_commands: [flush, flush, scripts]`), `t.yml:7:45: directions[0].skip_commands[1]: flush is named twice: remove one
+t.yml:7:52: directions[0].skip_commands[2]: "scripts" is not known: use flush or publish or function`},
+	{"two scopes", with("to: b}", "to: b, databases: [0], databases_map: {0: 3}}\n  - {from: b, to: a, snapshot: no_data, databases: [3]}"), `t.yml:8:52: directions[1].databases: this is not the scope of a-to-b mapped back, and both directions must carry the same keys, or what both sites write could not be settled: remove databases, databases_map, include and exclude here, and this direction takes them over`},
 	{"an empty scope", with("to: b", `to: b, databases: []`), `t.yml:7:33: directions[0].databases is empty: name at least one database, or remove it for all`},
 	{"variables that are not set", with("orders", "${A}-${B}"), `t.yml:1:7: link: the environment variable A is not set: set it, or write $$ for a plain $
 t.yml:1:7: link: the environment variable B is not set: set it, or write $$ for a plain $`},

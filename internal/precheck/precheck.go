@@ -21,7 +21,7 @@
 //	redis-backlog         the backlog outlasts a short interruption
 //	same-instance         the sites are different servers
 //	target-version        the target knows the commands of its origin
-//	target-empty          a first start finds no data at its target
+//	target-empty          a first start finds no data in scope at its target
 //	kafka-reachable       the brokers answer
 //	kafka-transactions    the user may use the link's transactional ids
 //	kafka-groups          the user may use the link's consumer groups
@@ -43,6 +43,7 @@ import (
 
 	"twinlog/internal/kafka"
 	"twinlog/internal/redis"
+	"twinlog/internal/scope"
 	"twinlog/schema"
 )
 
@@ -65,6 +66,7 @@ type Direction struct {
 	From, To string
 	Snapshot string // initial, initial_only, no_data or always
 	Existing string // intercept or ignore
+	Scope    scope.Scope
 }
 
 func (d Direction) name() string { return d.From + "-to-" + d.To }

@@ -10,6 +10,7 @@ import (
 
 	"twinlog/internal/kafka"
 	"twinlog/internal/redis"
+	"twinlog/internal/scope"
 	"twinlog/internal/testkit"
 	"twinlog/offsets"
 )
@@ -247,13 +248,18 @@ func TestWhetherTheTargetIsEmpty(t *testing.T) {
 		existing string
 		write    [][]any
 		want     want
+		scope    scope.Scope
 	}{
-		{"only Twinlog's own keys", "intercept", [][]any{{"SET", offsets.BarrierKey("orders"), "x"}, {"SET", offsets.MarkKey("other", "x-to-y", "0"), mark}}, want{"target-empty", "a-to-b", OK, "is empty"}},
-		{"data in two databases", "intercept", [][]any{{"MSET", "k", "v", "l", "w"}, {"SET", offsets.BarrierKey("orders"), "x"}, {"SELECT", 3}, {"SET", "k", "v"}}, want{"target-empty", "a-to-b", Error, "(db0: 2 keys, db3: 1 keys)"}},
-		{"much data", "intercept", [][]any{{"EVAL", "for i = 1, 1500 do redis.call('SET', 'k' .. i, 'v') end", 0}}, want{"target-empty", "a-to-b", Error, "db0: 1500 keys"}},
-		{"data that is to be overwritten", "ignore", [][]any{{"SET", "k", "v"}}, want{"target-empty", "a-to-b", OK, "existing: ignore"}},
-		{"data that the link wrote", "intercept", [][]any{{"SET", "k", "v"}, {"SET", offsets.MarkKey("orders", "a-to-b", "0"), mark}}, want{"target-empty", "a-to-b", OK, "goes on from its mark"}},
-		{"data that the other direction wrote", "intercept", [][]any{{"SET", "k", "v"}, {"SET", offsets.MarkKey("orders", "b-to-a", "0"), mark}}, want{"target-empty", "a-to-b", Error, "db0: 1 keys"}},
+		{"only Twinlog's own keys", "intercept", [][]any{{"SET", offsets.BarrierKey("orders"), "x"}, {"SET", offsets.MarkKey("other", "x-to-y", "0"), mark}}, want{"target-empty", "a-to-b", OK, "is empty"}, scope.Scope{}},
+		{"data in two databases", "intercept", [][]any{{"MSET", "k", "v", "l", "w"}, {"SET", offsets.BarrierKey("orders"), "x"}, {"SELECT", 3}, {"SET", "k", "v"}}, want{"target-empty", "a-to-b", Error, "(db0: 2 keys, db3: 1 keys)"}, scope.Scope{}},
+		{"much data", "intercept", [][]any{{"EVAL", "for i = 1, 1500 do redis.call('SET', 'k' .. i, 'v') end", 0}}, want{"target-empty", "a-to-b", Error, "db0: 1500 keys"}, scope.Scope{}},
+		{"data that is to be overwritten", "ignore", [][]any{{"SET", "k", "v"}}, want{"target-empty", "a-to-b", OK, "existing: ignore"}, scope.Scope{}},
+		{"data that the link wrote", "intercept", [][]any{{"SET", "k", "v"}, {"SET", offsets.MarkKey("orders", "a-to-b", "0"), mark}}, want{"target-empty", "a-to-b", OK, "goes on from its mark"}, scope.Scope{}},
+		{"data that the other direction wrote", "intercept", [][]any{{"SET", "k", "v"}, {"SET", offsets.MarkKey("orders", "b-to-a", "0"), mark}}, want{"target-empty", "a-to-b", Error, "db0: 1 keys"}, scope.Scope{}},
+		{"data in other databases", "intercept", [][]any{{"SET", "k", "v"}, {"SELECT", 2}, {"SET", "k", "v"}}, want{"target-empty", "a-to-b", OK, "is empty"}, scope.Scope{Databases: []int32{0, 1}, Map: map[int32]int32{0: 5}}},
+		{"data where a database goes to", "intercept", [][]any{{"SELECT", 5}, {"SET", "k", "v"}}, want{"target-empty", "a-to-b", Error, "(db5: 1 keys)"}, scope.Scope{Databases: []int32{0, 1}, Map: map[int32]int32{0: 5}}},
+		{"data under other names", "intercept", [][]any{{"EVAL", "for i = 1, 1500 do redis.call('SET', 'k' .. i, 'v') end", 0}}, want{"target-empty", "a-to-b", OK, "is empty"}, scope.Scope{Include: []string{"in:*"}}},
+		{"data under names in scope", "intercept", [][]any{{"MSET", "in:k", "v", "k", "v"}}, want{"target-empty", "a-to-b", Error, "(db0: 1 keys)"}, scope.Scope{Include: []string{"in:*"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -266,7 +272,7 @@ func TestWhetherTheTargetIsEmpty(t *testing.T) {
 				}
 			}
 			cfg := twoWay(a, b)
-			cfg.Directions[0].Existing = c.existing
+			cfg.Directions[0].Existing, cfg.Directions[0].Scope = c.existing, c.scope
 			report := run(t, cfg)
 			c.want.check(t, report)
 			for _, i := range report.Items {

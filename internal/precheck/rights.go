@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"twinlog/internal/redis"
@@ -98,10 +99,11 @@ func (s *site) write(ctx context.Context) error {
 	return nil
 }
 
-// attaches tells whether a source begins here behind a barrier.
+// attaches tells whether a source begins here behind a barrier, or reads values
+// at barriers.
 func (s *site) attaches() bool {
 	for _, d := range s.cfg.Directions {
-		if d.From == s.name && !d.copies() {
+		if d.From == s.name && (!d.copies() || d.Scope.Partial()) {
 			return true
 		}
 	}
@@ -118,6 +120,13 @@ func (s *site) twoWay() bool {
 		}
 	}
 	return false
+}
+
+// scoped tells whether not everything here is carried.
+func (s *site) scoped() bool {
+	return slices.ContainsFunc(s.cfg.Directions, func(d Direction) bool {
+		return (d.From == s.name || d.To == s.name) && d.Scope.Partial()
+	})
 }
 
 // commands tries what sources and sinks send. Data commands are queued in a
@@ -186,7 +195,7 @@ func (s *site) queueAll(ctx context.Context) (queued []string, refusals []error,
 	key := s.key()
 	pipeline := [][]string{{"SELECT", "0"}, {"WATCH", key}, {"GET", key}, {"UNWATCH"}, {"MULTI"}}
 	all := dataCommands
-	if s.twoWay() {
+	if s.twoWay() || s.scoped() {
 		all = append(all[:len(all):len(all)], twoWayCommands...)
 	}
 	for _, c := range all {
@@ -242,8 +251,9 @@ type sent struct {
 	lines string
 }
 
-// twoWayCommands are what a two-way link needs besides: to decide about
-// removals, and to read the values of keys in conflict.
+// twoWayCommands are what a two-way link needs besides, to decide about
+// removals and to read the values of keys in conflict, and a link with a
+// scope, to flush what is in it and to read values that come into it.
 var twoWayCommands = []sent{{0, "EXISTS KEY, SCAN 0, DUMP KEY, MEMORY USAGE KEY, TYPE KEY, GETRANGE KEY 0 1, LRANGE KEY 0 1, ZRANGE KEY 0 1, HSCAN KEY 0, SSCAN KEY 0"}, {700, "PEXPIRETIME KEY"}}
 
 // dataCommands are the commands that a sink sends.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"twinlog/internal/redis"
+	"twinlog/internal/scope"
 	"twinlog/offsets"
 )
 
@@ -49,8 +50,12 @@ func (s *site) empty(ctx context.Context, link string, d Direction) error {
 		return s.unknown("target-empty", "whether the target is empty", s.infoErr)
 	}
 	var full []string
+	here := d.Scope.AtTarget()
 	for _, db := range redis.Keyspace(s.info) {
-		count, err := s.foreignKeys(ctx, db)
+		if !here.HasDB(int32(db.Number)) {
+			continue
+		}
+		count, err := s.foreignKeys(ctx, db, &here)
 		if err != nil {
 			return s.unknown("target-empty", "whether the target is empty", err)
 		}
@@ -62,8 +67,12 @@ func (s *site) empty(ctx context.Context, link string, d Direction) error {
 		s.ok("target-empty", "the target is empty")
 		return nil
 	}
+	remedy := "empty site " + d.To + " (FLUSHALL there)"
+	if d.Scope.Databases != nil || d.Scope.Keyed() {
+		remedy = "remove what is in scope at site " + d.To
+	}
 	s.error("target-empty", "the target holds data that is not this link's ("+strings.Join(full, ", ")+")",
-		"empty site "+d.To+" (FLUSHALL there), or set existing: ignore for "+d.name()+" to overwrite equal keys and keep the others")
+		remedy+", or set existing: ignore for "+d.name()+" to overwrite equal keys and keep the others")
 	return nil
 }
 
@@ -71,9 +80,10 @@ func (s *site) empty(ctx context.Context, link string, d Direction) error {
 // one. Twinlog's own keys are few: a larger one holds other data too.
 const countedKeys = 1000
 
-// foreignKeys counts the keys of a database that are not Twinlog's own.
-func (s *site) foreignKeys(ctx context.Context, db redis.Database) (int64, error) {
-	if db.Keys > countedKeys {
+// foreignKeys counts the keys of a database that are in scope and not
+// Twinlog's own.
+func (s *site) foreignKeys(ctx context.Context, db redis.Database, here *scope.Scope) (int64, error) {
+	if db.Keys > countedKeys && !here.Keyed() {
 		return db.Keys, nil
 	}
 	if _, err := s.do(ctx, "SELECT", strconv.Itoa(db.Number)); err != nil {
@@ -89,7 +99,7 @@ func (s *site) foreignKeys(ctx context.Context, db redis.Database) (int64, error
 			return 0, fmt.Errorf("SCAN answers %d elements", len(reply.Elems))
 		}
 		for i := range reply.Elems[1].Elems {
-			if key := reply.Elems[1].Elems[i].Str; !offsets.IsReserved(key) {
+			if key := reply.Elems[1].Elems[i].Str; !offsets.IsReserved(key) && here.HasName(key) {
 				found[string(key)] = struct{}{}
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"twinlog/internal/scope"
 	"twinlog/offsets"
 )
 
@@ -24,6 +25,8 @@ type CompareOptions struct {
 	// IgnoreIdleConsumers leaves out consumers of stream groups that have
 	// nothing pending: XREADGROUP makes some that no server replicates.
 	IgnoreIdleConsumers bool
+	// Scope is what of a is compared, with its place at b.
+	Scope scope.Scope
 	// Most ends the comparison after so many differences; 0 means 100.
 	Most int
 }
@@ -63,8 +66,18 @@ func Compare(ctx context.Context, a, b *goredis.Client, o CompareOptions) ([]Dif
 	}
 	defer right.close()
 	c := &comparison{CompareOptions: o, sides: [2]*side{left, right}, entriesRead: left.replicatesEntriesRead && right.replicatesEntriesRead, counters: !left.before7 && !right.before7}
-	dbs := slices.Sorted(maps.Keys(union(c.sides[0].dbs, c.sides[1].dbs)))
-	for _, db := range dbs {
+	back := o.Scope.Back()
+	all := map[int]bool{}
+	for db := range left.dbs {
+		all[db] = true
+	}
+	for db := range right.dbs {
+		all[int(back.To(int32(db)))] = true
+	}
+	for _, db := range slices.Sorted(maps.Keys(all)) {
+		if !o.Scope.HasDB(int32(db)) {
+			continue
+		}
 		if err := c.compareDB(ctx, db); err != nil {
 			return nil, err
 		}
@@ -108,7 +121,11 @@ const chunk = 200
 func (c *comparison) compareDB(ctx context.Context, db int) error {
 	var keys [2]map[string]bool
 	for i, s := range c.sides {
-		if err := s.selectDB(ctx, db); err != nil {
+		at := db
+		if i == 1 {
+			at = int(c.Scope.To(int32(db)))
+		}
+		if err := s.selectDB(ctx, at); err != nil {
 			return err
 		}
 		var err error
@@ -116,7 +133,7 @@ func (c *comparison) compareDB(ctx context.Context, db int) error {
 			return fmt.Errorf("listing db %d: %w", db, err)
 		}
 	}
-	all := slices.Sorted(maps.Keys(union(keys[0], keys[1])))
+	all := slices.DeleteFunc(slices.Sorted(maps.Keys(union(keys[0], keys[1]))), func(key string) bool { return !c.Scope.HasName([]byte(key)) })
 	for part := range slices.Chunk(all, chunk) {
 		var values [2][]value
 		for i, s := range c.sides {
@@ -177,6 +194,9 @@ func expiryOf(fields map[string]int64, field string) int64 {
 
 // compareFunctions compares the libraries by name, engine and code.
 func (c *comparison) compareFunctions(ctx context.Context) error {
+	if c.Scope.Skips(scope.Function) {
+		return nil
+	}
 	var libraries [2]map[string]string
 	for i, s := range c.sides {
 		var err error

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"twinlog/internal/command"
+	"twinlog/internal/scope"
 	"twinlog/offsets"
 	"twinlog/schema"
 )
@@ -29,8 +30,12 @@ type Turner struct {
 	PeerTopicID string
 	// MaxEventBytes is where commands are cut into fragments; 0: nowhere.
 	MaxEventBytes int
+	Scope         scope.Scope
+	Due           *Due // required if the scope is partial
 
-	events []schema.Event
+	events  []schema.Event
+	changes []schema.Event // of one command, of which some may be in scope
+	touch   command.Touch
 }
 
 // keptEvents is for how many events of a unit the memory is kept for the next.
@@ -60,7 +65,7 @@ func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err
 	seen := pos.Seen // what stands in an echo was done before its mark took effect
 	events := slices.Grow(t.events[:0], len(verdict.Born))
 	for _, c := range verdict.Born {
-		if events, err = t.translate(events, c, u.Offset); err != nil {
+		if events, err = t.born(events, c, u.Offset, pos); err != nil {
 			return verdict.Echo, err
 		}
 	}
@@ -127,6 +132,9 @@ func (t *Turner) own(events []schema.Event, pos *offsets.Position, seen int64) e
 		e := &events[i]
 		pos.Seq++
 		e.Seq, e.Seen = pos.Seq, seen
+		if t.Due != nil && e.Op == schema.OpValue && (!e.Part.Set || e.Part.Last) {
+			t.Due.Remove(e.DB, e.Key)
+		}
 		if t.Ledger == nil {
 			continue
 		}
@@ -156,6 +164,28 @@ func (t *Turner) settle(pos *offsets.Position) {
 	if t.Ledger != nil {
 		pos.Settled = t.Ledger.Settled(pos.Seen)
 	}
+	if t.Due != nil {
+		pos.Due = t.Due.Oldest()
+	}
+}
+
+// born appends the events of one command that was born here, as far as they
+// are in scope.
+func (t *Turner) born(events []schema.Event, c Command, at int64, pos *offsets.Position) ([]schema.Event, error) {
+	from := len(events)
+	if !t.Scope.Partial() {
+		events, err := t.translate(events, c, at)
+		return t.cut(events, from, c), err
+	}
+	changes, err := t.translate(t.changes[:0], c, at)
+	t.changes = changes
+	if err != nil {
+		return events, err
+	}
+	if events, err = t.within(events, changes, pos); err != nil {
+		return events, fmt.Errorf("site %s, replication offset %d: %w", t.Site, at, err)
+	}
+	return t.cut(events, from, c), nil
 }
 
 // translate appends one command's events. Reserved keys are never published.
@@ -185,13 +215,19 @@ func (t *Turner) translate(events []schema.Event, c Command, at int64) ([]schema
 		}
 		kept = append(kept, events[i])
 	}
-	if t.MaxEventBytes == 0 || eventOverhead+2*bytesOf(c.Args) <= t.MaxEventBytes { // keys count twice
-		return kept, nil
-	}
-	whole := slices.Clone(kept[from:])
-	kept = kept[:from]
-	for i := range whole {
-		kept = Cut(kept, &whole[i], t.MaxEventBytes)
-	}
 	return kept, nil
+}
+
+// cut cuts the events from from on, which are one command's, into fragments
+// where it is too big.
+func (t *Turner) cut(events []schema.Event, from int, c Command) []schema.Event {
+	if t.MaxEventBytes == 0 || eventOverhead+2*bytesOf(c.Args) <= t.MaxEventBytes { // keys count twice
+		return events
+	}
+	whole := slices.Clone(events[from:])
+	events = events[:from]
+	for i := range whole {
+		events = Cut(events, &whole[i], t.MaxEventBytes)
+	}
+	return events
 }
