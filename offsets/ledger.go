@@ -168,6 +168,10 @@ func (l *Ledger) Attachment() int64 {
 func (l *Ledger) Own(e *schema.Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if e.IsRefresh() {
+		l.last = e.Seq
+		return nil
+	}
 	if err := l.note(e); err != nil {
 		return err
 	}
@@ -343,6 +347,16 @@ func (l *Ledger) swapped(db int32, seen int64) int64 {
 	for i := len(l.wipes) - 1; i >= 0 && l.wipes[i].seq > seen; i-- {
 		if w := &l.wipes[i]; w.swap && w.covers(db) {
 			return w.seq
+		}
+	}
+	return 0
+}
+
+// wiped returns the last own FLUSHDB, FLUSHALL or SWAPDB of db behind seen.
+func (l *Ledger) wiped(db int32, seen int64) int64 {
+	for i := len(l.wipes) - 1; i >= 0 && l.wipes[i].seq > seen; i-- {
+		if l.wipes[i].covers(db) {
+			return l.wipes[i].seq
 		}
 	}
 	return 0

@@ -45,6 +45,9 @@ type Position struct {
 	// Gap tells that changes before the snapshot under way may be missing, so
 	// that its SNAPSHOT_END must tell what was deleted meanwhile.
 	Gap bool `json:"gap,omitempty"`
+	// OnDemand is the last snapshot of chosen keys; zero: there was none.
+	OnDemand OnDemand `json:"on_demand,omitzero"`
+
 	// Of a direction with a scope.
 	Due    int64     `json:"due,omitempty"`    // seq of the oldest VALUE_DUE whose value has not followed; 0: none
 	Rescan Databases `json:"rescan,omitempty"` // those whose content is to be copied anew; nothing of them is published before

@@ -21,6 +21,10 @@ type Print struct {
 // PrintOf makes the print of e. It aliases e.
 func PrintOf(p *Print, e *schema.Event) error {
 	p.Seq, p.Seen, p.Command, p.Control = e.Seq, e.Seen, e.Command, e.Op == schema.OpControl
+	if e.IsRefresh() {
+		p.Touch.Clear()
+		return nil
+	}
 	if err := p.Touch.Of(e); err != nil {
 		return err
 	}

@@ -34,6 +34,15 @@ const (
 	ValueDue        = "VALUE_DUE" // with a key, whose value follows as an r event; until then changes of it are not published
 )
 
+// Refresh is the Source.Snapshot of r events that only send again what the key
+// holds (a snapshot of chosen keys). They are no change: where the target has a
+// change of its own that such an event has not seen, that stays, and nothing is
+// in conflict.
+const Refresh = "refresh"
+
+// IsRefresh tells whether e changes nothing.
+func (e *Event) IsRefresh() bool { return e.Op == OpValue && e.Source.Snapshot == Refresh }
+
 // NoDB is the database of an event that is not tied to one (PUBLISH, FLUSHALL, FUNCTION).
 const NoDB int32 = -1
 
@@ -108,7 +117,7 @@ type OptTransaction struct {
 // Source says where in a Redis the event comes from.
 type Source struct {
 	TsMs       int64  // read from Redis, Unix ms
-	Snapshot   string // Debezium: true, first, last, false, incremental
+	Snapshot   string // Debezium: true, first, last, false, incremental; or Refresh
 	Shard      string // empty: standalone
 	Epoch      int64
 	ReplOffset int64  // at the end of the unit, or of the snapshot

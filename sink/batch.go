@@ -38,6 +38,7 @@ type batch struct {
 	// Of a two-way link.
 	first     int64 // the lowest seen of events that are no HEARTBEATs
 	seen      int64 // of the last event
+	changes   bool  // holds more than values that are sent again
 	decisions []decision
 	prints    *offsets.Prints // nil on a one-way link
 	wipe      *schema.Event   // FLUSHDB or FLUSHALL, to be done key by key
@@ -71,7 +72,7 @@ func (b *batch) cover(e *schema.Event, offset int64) {
 		if b.quiet || e.Seen < b.first {
 			b.first = e.Seen
 		}
-		b.quiet = false
+		b.quiet, b.changes = false, b.changes || !e.IsRefresh()
 	}
 }
 

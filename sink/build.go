@@ -82,6 +82,12 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 			return err
 		}
 	}
+	if e.IsRefresh() && b.batch != nil && b.batch.changes && b.batch.prints != nil && !b.batch.inGroup {
+		// Which keys are in conflict is known behind the mark of what came before.
+		if err := b.send(ctx); err != nil {
+			return err
+		}
+	}
 	if err := b.open(ctx); err != nil {
 		return err
 	}

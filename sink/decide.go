@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -51,7 +52,7 @@ func (t *translator) decision(b *batch, e *schema.Event, offset int64, add func(
 	}
 	d.to, d.toItem = len(b.body), len(b.items)
 	d.event = schema.Event{Op: e.Op, DB: e.DB, Key: e.Key, Command: e.Command, Args: append([][]byte(nil), e.Args...), Seq: e.Seq, Seen: e.Seen, Part: e.Part}
-	d.event.Value.Kind = e.Value.Kind
+	d.event.Value.Kind, d.event.Source.Snapshot = e.Value.Kind, e.Source.Snapshot
 	b.decisions = append(b.decisions, d)
 	return nil
 }
@@ -146,7 +147,13 @@ func (t *target) watchDecided(b *batch) (replies int) {
 			t.out = appendCommand(t.out, "SELECT", strconv.Itoa(int(db)))
 			replies++
 		}
-		for _, name := range []string{"EXISTS", "WATCH"} {
+		names := []string{"EXISTS", "WATCH"}
+		if slices.ContainsFunc(group, func(d decision) bool { return d.event.IsRefresh() }) {
+			// A value that is no change must not undo an expiry in its own EXEC:
+			// what expires behind this makes that EXEC fail.
+			names = append(names, "EXISTS")
+		}
+		for _, name := range names {
 			t.out = appendArray(t.out, 1+n)
 			t.out = appendText(t.out, name)
 			for i := range group {
@@ -155,7 +162,7 @@ func (t *target) watchDecided(b *batch) (replies int) {
 				}
 			}
 		}
-		replies += 2
+		replies += len(names)
 	}
 	t.out = appendCommand(t.out, "SELECT", "0")
 	t.out = appendCommand(t.out, "WATCH", offsets.BarrierKey(t.cfg.Link))

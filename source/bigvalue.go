@@ -37,6 +37,7 @@ type bigRead struct {
 	missed chan struct{} // closed when it will not come there
 	events chan *schema.Event
 	taken  chan struct{} // one for each event: its memory may be used again
+	demand bool          // the value is demanded, whether the key is dirty or not
 }
 
 var (
@@ -45,11 +46,11 @@ var (
 )
 
 // readBig reads one value in parts, or at one barrier where that cannot be.
-func (v *values) readBig(ctx context.Context, k offsets.DirtyKey) error {
+func (v *values) readBig(ctx context.Context, k offsets.DirtyKey, demand *offsets.OnDemand) error {
 	log := v.source.cfg.Log
 	for try := 1; try <= bigTries; try++ {
 		started := time.Now()
-		known, err := v.inParts(ctx, k)
+		known, err := v.inParts(ctx, k, demand != nil)
 		switch {
 		case err == nil && known:
 			log.Info("read a big value in parts", "site", v.source.cfg.Site, "db", k.DB, "key", shown(k.Name), "seconds", time.Since(started).Seconds())
@@ -73,7 +74,7 @@ func (v *values) readBig(ctx context.Context, k offsets.DirtyKey) error {
 	if size := replies[1].Int; size > inMemory*v.source.cfg.MaxTransactionBytes {
 		return v.tooBig(k, int(size))
 	}
-	if err := v.readAtOnce(ctx, []offsets.DirtyKey{k}); err != nil {
+	if err := v.readAtOnce(ctx, []offsets.DirtyKey{k}, demand); err != nil {
 		return err
 	}
 	log.Warn("read a big value at once, which blocked its server meanwhile", "site", v.source.cfg.Site, "db", k.DB, "key", shown(k.Name), "seconds", time.Since(started).Seconds())
@@ -82,7 +83,7 @@ func (v *values) readBig(ctx context.Context, k offsets.DirtyKey) error {
 
 // inParts hands the value of k to the capture; known is false if its type
 // cannot be read in parts.
-func (v *values) inParts(ctx context.Context, k offsets.DirtyKey) (known bool, err error) {
+func (v *values) inParts(ctx context.Context, k offsets.DirtyKey, demand bool) (known bool, err error) {
 	name := string(k.Name)
 	// EXISTS first: it removes what has expired, which WATCH does not notice.
 	replies, err := v.all(ctx, []string{"SELECT", strconv.Itoa(int(k.DB))}, []string{"EXISTS", name}, []string{"WATCH", name}, []string{"TYPE", name}, []string{"PEXPIRETIME", name})
@@ -99,7 +100,7 @@ func (v *values) inParts(ctx context.Context, k offsets.DirtyKey) (known bool, e
 		return false, err
 	}
 	entry := &rdb.Entry{Kind: rdb.Value, DB: k.DB, Key: k.Name, Type: string(replies[3].Str)}
-	big := &bigRead{met: make(chan struct{}), missed: make(chan struct{}), events: make(chan *schema.Event), taken: make(chan struct{})}
+	big := &bigRead{met: make(chan struct{}), missed: make(chan struct{}), events: make(chan *schema.Event), taken: make(chan struct{}), demand: demand}
 	if err := v.dropBarrier(ctx, k, big); err != nil {
 		return true, err
 	}
@@ -194,7 +195,7 @@ func (v *values) all(ctx context.Context, commands ...[]string) ([]redis.Reply, 
 func (v *values) bigAt(ctx context.Context, big *bigRead, publish func([]schema.Event) error) error {
 	v.source.hook("barrier-met")
 	close(big.met)
-	one := make([]schema.Event, 1)
+	one, kind := make([]schema.Event, 1), "incremental"
 	var failed error
 	for e := range big.events {
 		if failed == nil {
@@ -202,6 +203,11 @@ func (v *values) bigAt(ctx context.Context, big *bigRead, publish func([]schema.
 		}
 		if failed == nil {
 			one[0] = *e
+			if big.demand && e.Part.Index == 0 {
+				v.refreshes(one)
+				kind = one[0].Source.Snapshot
+			}
+			one[0].Source.Snapshot = kind
 			failed = publish(one)
 		}
 		big.taken <- struct{}{}

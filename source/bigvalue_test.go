@@ -45,7 +45,7 @@ func (r *reading) captured(key string) (events []schema.Event, barriers int) {
 		id, _ := r.server.Client().Get(ctx, offsets.BarrierKey("l")).Result()
 		if id != last {
 			last, barriers = id, barriers+1
-			if err := r.at(ctx, []byte(id), publish); err != nil {
+			if err := r.at(ctx, []byte(id), &offsets.Position{}, publish); err != nil {
 				r.t.Fatal(err)
 			}
 			continue
@@ -184,7 +184,7 @@ func TestABigValueWhoseBarrierIsNotMetIsAskedForAgain(t *testing.T) {
 		}
 		return nil
 	})
-	r.forget() // the link was cut
+	r.forget(offsets.OnDemand{}) // the link was cut
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

@@ -35,10 +35,8 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 		return s.peerEvents(ctx, first, last, visit)
 	}
 	s.full = s.cfg.Snapshot == SnapshotAlways || s.cfg.NewEpoch
-	if s.values != nil {
-		s.turner.Values = func(id []byte, publish func([]schema.Event) error) error {
-			return s.values.at(ctx, id, publish)
-		}
+	s.turner.Values = func(id []byte, pos *offsets.Position, publish func([]schema.Event) error) error {
+		return s.values.at(ctx, id, pos, publish)
 	}
 	for attempt := 0; ; attempt++ {
 		started := time.Now()
@@ -154,7 +152,7 @@ func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 	pos := offsets.Position{
 		Replid: full.Replid, ReplOffset: full.Offset, Epoch: before.Epoch + 1, Phase: offsets.PhaseSnapshot,
 		Mark: before.Mark, Seen: before.Seen, Settled: before.Settled, UnfinishedSeq: before.UnfinishedSeq,
-		Due: before.Due, Rescan: before.Rescan, Scope: s.cfg.Scope.Fingerprint(),
+		Due: before.Due, Rescan: before.Rescan, Scope: s.cfg.Scope.Fingerprint(), OnDemand: covered(before.OnDemand),
 		Gap: before.Gap || before.Phase == offsets.PhaseStream,
 	}
 	if !mark.IsZero() {
@@ -300,9 +298,7 @@ func (s *Source) streamOn(ctx context.Context, conn *replica.Conn, pos *offsets.
 			return nil, err
 		}
 	}
-	if s.values != nil {
-		s.values.forget()
-	}
+	s.values.forget(pos.OnDemand)
 	s.lane.resume(*pos)
 	s.setRead(*pos)
 	s.setWaiting("")

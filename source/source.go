@@ -92,9 +92,9 @@ type Source struct {
 	filter *stream.Filter
 	turner *stream.Turner
 	due    *stream.Due // values that are due; nil if everything is in scope
-	values *values     // nil without a ledger or scope
+	values *values
 
-	own *eventLog // the topic, as it was when the position was read; nil without values
+	own *eventLog // the topic, as it was when the position was read; nil if nothing is to be remembered
 
 	// The capturing goroutine's own.
 	emitted  stream.Emit // emit, made once
@@ -139,13 +139,13 @@ func New(cfg Config) *Source {
 	switch {
 	case cfg.Ledger != nil:
 		s.values = newValues(s, cfg.Ledger) // what is due is dirty there too
-		s.peer = s.newLog(cfg.PeerTopic)
+		s.own, s.peer = s.newLog(cfg.Topic), s.newLog(cfg.PeerTopic)
 		s.turner.PeerTopicID = cfg.PeerTopicID
 	case s.due != nil:
 		s.values = newValues(s, s.due)
-	}
-	if s.values != nil {
 		s.own = s.newLog(cfg.Topic)
+	default:
+		s.values = newValues(s, nothingWanted{})
 	}
 	close(s.resumed)
 	return s
@@ -177,9 +177,7 @@ func (s *Source) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.heartbeats(captureCtx) })
-	if s.values != nil {
-		g.Go(func() error { return s.values.run(captureCtx) })
-	}
+	g.Go(func() error { return s.values.run(captureCtx) })
 	g.Go(func() error { return p.run(runCtx) })
 	err := g.Wait()
 	s.closeLogs()

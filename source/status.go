@@ -14,6 +14,7 @@ type Status struct {
 	Waiting       string           // what it waits for, empty when nothing
 	Position      offsets.Position // captured
 	Committed     offsets.Position // in Kafka
+	OnDemand      offsets.OnDemand // the last snapshot of chosen keys, as far as Kafka holds it; zero: there was none
 	SnapshotBytes int64            // read of the running or last snapshot
 	Behind        time.Duration    // age of the oldest change that Kafka does not hold
 }
@@ -22,10 +23,11 @@ type Status struct {
 // goroutine.
 func (s *Source) Status() Status {
 	position, committed, behind, blocked := s.lane.progress()
+	onDemand := s.values.onDemand(committed.OnDemand)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.status
-	st.Position, st.Committed, st.Behind = position, committed, behind
+	st.Position, st.Committed, st.Behind, st.OnDemand = position, committed, behind, onDemand
 	switch {
 	case blocked == "":
 	case st.Waiting == "":

@@ -30,10 +30,12 @@ type values struct {
 	// fieldsLast tells that the server does not know expiries of fields.
 	fieldsLast bool
 
+	demand demand
+
 	mu      sync.Mutex
 	reading map[string]*barrierRead // by barrier
 	lost    []offsets.DirtyKey      // read at barriers that the capture will not meet
-	missed  chan struct{}           // signalled when lost grows
+	missed  chan struct{}           // signalled when lost grows, or something is demanded
 }
 
 // wanted tells which values are to be read: a ledger, or a stream.Due.
@@ -43,6 +45,14 @@ type wanted interface {
 	IsDirty(db int32, name []byte) bool
 	Fencing() bool
 }
+
+// nothingWanted is for a source whose values are read on demand only.
+type nothingWanted struct{}
+
+func (nothingWanted) TakeDirty() []offsets.DirtyKey { return nil }
+func (nothingWanted) Woken() <-chan struct{}        { return nil }
+func (nothingWanted) IsDirty(int32, []byte) bool    { return false }
+func (nothingWanted) Fencing() bool                 { return false }
 
 // asked is a key whose value is wanted.
 type asked struct {
@@ -62,7 +72,8 @@ type barrierRead struct {
 	done   chan struct{} // closed when values or err is set
 	values [][]schema.Event
 	err    error
-	big    *bigRead // a value that comes while the capture waits; nil: none
+	big    *bigRead          // a value that comes while the capture waits; nil: none
+	demand *offsets.OnDemand // how far this brings a snapshot on demand; nil: nowhere
 }
 
 const (
@@ -91,6 +102,9 @@ func (v *values) run(ctx context.Context) error {
 		if len(v.queue) > 0 {
 			wait = max(time.Until(v.queue[0].due), barrierPause)
 		}
+		if at, on := v.demanded(); on {
+			wait = min(wait, max(time.Until(at), barrierPause))
+		}
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
@@ -111,10 +125,12 @@ func (v *values) run(ctx context.Context) error {
 			continue
 		}
 		keys := v.take(time.Now())
-		if len(keys) == 0 {
-			continue
+		var err error
+		if len(keys) > 0 {
+			err = v.read(ctx, keys)
+		} else {
+			err = v.serve(ctx)
 		}
-		err := v.read(ctx, keys)
 		switch {
 		case err == nil:
 			if attempt > 0 {
@@ -129,8 +145,8 @@ func (v *values) run(ctx context.Context) error {
 		}
 		v.disconnect()
 		v.again(keys)
-		v.source.setWaiting("reading values of keys in conflict at site " + v.source.cfg.Site + ": " + err.Error())
-		v.source.cfg.Log.Warn("reading values of keys in conflict, trying again", "site", v.source.cfg.Site, "keys", len(keys), "error", err)
+		v.source.setWaiting("reading values at site " + v.source.cfg.Site + ": " + err.Error())
+		v.source.cfg.Log.Warn("reading values, trying again", "site", v.source.cfg.Site, "keys", len(keys), "error", err)
 		if retry.Wait(ctx, attempt) != nil {
 			return nil
 		}
@@ -208,9 +224,9 @@ func (v *values) read(whole context.Context, keys []offsets.DirtyKey) error {
 		return err
 	}
 	if big {
-		err = v.readBig(whole, keys[0])
+		err = v.readBig(whole, keys[0], nil)
 	} else {
-		err = v.readAtOnce(ctx, keys[:n])
+		err = v.readAtOnce(ctx, keys[:n], nil)
 	}
 	if err != nil {
 		return err
@@ -280,9 +296,9 @@ func (v *values) nextBarrier() string {
 
 // readAtOnce reads keys at one barrier. The capture learns what it brought
 // when it meets the barrier.
-func (v *values) readAtOnce(ctx context.Context, keys []offsets.DirtyKey) error {
+func (v *values) readAtOnce(ctx context.Context, keys []offsets.DirtyKey, demand *offsets.OnDemand) error {
 	id := v.nextBarrier()
-	read := &barrierRead{keys: keys, done: make(chan struct{})}
+	read := &barrierRead{keys: keys, done: make(chan struct{}), demand: demand}
 	v.mu.Lock()
 	v.reading[id] = read
 	v.mu.Unlock()
@@ -405,7 +421,7 @@ func (v *values) tooBig(k offsets.DirtyKey, size int) error {
 
 // at publishes what the barrier id brought, once; nothing for a barrier of
 // somebody else, or one whose answer was lost.
-func (v *values) at(ctx context.Context, id []byte, publish func([]schema.Event) error) error {
+func (v *values) at(ctx context.Context, id []byte, pos *offsets.Position, publish func([]schema.Event) error) error {
 	v.mu.Lock()
 	read := v.reading[string(id)]
 	delete(v.reading, string(id))
@@ -421,12 +437,30 @@ func (v *values) at(ctx context.Context, id []byte, publish func([]schema.Event)
 	if read.err != nil {
 		return nil //nolint:nilerr // run tries again, at another barrier
 	}
-	for _, parts := range read.values {
+	for i, parts := range read.values {
+		if read.demand != nil {
+			v.refreshes(parts)
+		}
+		if i == len(read.values)-1 {
+			v.advance(pos, read.demand)
+		}
 		if err := publish(parts); err != nil {
 			return err
 		}
 	}
+	v.advance(pos, read.demand)
 	return nil
+}
+
+// refreshes marks events that only send again what the key holds. A key in
+// conflict, or due, is none: its value is wanted anyway, and settles it.
+func (v *values) refreshes(parts []schema.Event) {
+	if v.wanted.IsDirty(parts[0].DB, parts[0].Key) {
+		return
+	}
+	for i := range parts {
+		parts[i].Source.Snapshot = schema.Refresh
+	}
 }
 
 func (v *values) outstanding() int {
@@ -436,10 +470,12 @@ func (v *values) outstanding() int {
 }
 
 // forget drops the barriers so far, since the capture may not meet them: the
-// link was cut. Their keys are read again, if they are still dirty.
-func (v *values) forget() {
+// link was cut. Their keys are read again, if they are still dirty, and what
+// is demanded from where the position stands.
+func (v *values) forget(demanded offsets.OnDemand) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.demand.passed, v.demand.rewound = demanded, true
 	for _, read := range v.reading {
 		if read.big != nil { // who reads it asks again
 			close(read.big.missed)
@@ -448,6 +484,11 @@ func (v *values) forget() {
 		v.lost = append(v.lost, read.keys...)
 	}
 	clear(v.reading)
+	v.wake()
+}
+
+// wake makes run look for what there is to do.
+func (v *values) wake() {
 	select {
 	case v.missed <- struct{}{}:
 	default:

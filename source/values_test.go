@@ -234,7 +234,7 @@ func (r *reading) readAt(keys ...offsets.DirtyKey) [][]schema.Event {
 
 // brought is what the capture would publish at a barrier.
 func (r *reading) brought(id []byte) (all [][]schema.Event, err error) {
-	err = r.at(r.t.Context(), id, func(events []schema.Event) error {
+	err = r.at(r.t.Context(), id, &offsets.Position{}, func(events []schema.Event) error {
 		all = append(all, events)
 		return nil
 	})
@@ -509,7 +509,7 @@ func TestForgottenBarriersAreReadAgain(t *testing.T) {
 		r.barrier(i + 1)
 	}
 	r.published("k1") // by a snapshot
-	r.forget()
+	r.forget(offsets.OnDemand{})
 	if n := r.outstanding(); n > 1 {
 		t.Errorf("%d barriers are outstanding", n)
 	}

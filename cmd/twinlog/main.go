@@ -92,7 +92,7 @@ and applies them to the other one, exactly once and without echo.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		newRunCommand(), newDemoCommand(), newPrecheckCommand(), newStatusCommand(), newConflictsCommand(), newTailCommand(),
-		newOffsetsCommand(), newPauseCommand(), newResumeCommand(), newResyncCommand(),
+		newOffsetsCommand(), newPauseCommand(), newResumeCommand(), newResyncCommand(), newSnapshotCommand(),
 	)
 	for _, cmd := range root.Commands() {
 		wrapArgs(cmd)

@@ -75,6 +75,9 @@ func writeStatus(out io.Writer, st *admin.Status) error {
 	}
 	for i := range st.Directions {
 		d := &st.Directions[i]
+		if d.OnDemand != nil {
+			fmt.Fprintf(out, "\n%s on demand: %s\n", d.Name, onDemandText(d.OnDemand))
+		}
 		for _, said := range []struct{ who, what string }{{d.Name + " waits", d.Reason}, {d.Source.Name, d.Source.Trace}, {d.Sink.Name, d.Sink.Trace}} {
 			if said.what != "" {
 				fmt.Fprintf(out, "\n%s: %s\n", said.who, said.what)

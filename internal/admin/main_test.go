@@ -68,6 +68,14 @@ func (f *fakeWorker) Snapshot(ctx context.Context, name string) error {
 
 func (f *fakeWorker) Resync(ctx context.Context, site string) error { return f.do(ctx, "resync "+site) }
 
+func (f *fakeWorker) SnapshotKeys(ctx context.Context, direction string, k Keys) (string, error) {
+	return "x1", f.do(ctx, fmt.Sprintf("snapshot %s %q db %d rate %d", direction, k.Match, k.DB, k.Rate))
+}
+
+func (f *fakeWorker) StopKeys(ctx context.Context, direction string) error {
+	return f.do(ctx, "stop keys of "+direction)
+}
+
 func (f *fakeWorker) Stop(ctx context.Context, name string) error { return f.do(ctx, "stop "+name) }
 
 func (f *fakeWorker) Restart(ctx context.Context, name string) error {
@@ -96,6 +104,7 @@ func twoWay() *fakeWorker {
 					Sink: SinkStatus{
 						Name: "sink-b", State: StateFailed, Trace: "WRONGTYPE <key> \"k&1\"\nat offset 41", Seq: 40, Offset: 41, LagEvents: 1204, LagSeconds: 12.5, LeftOut: 7,
 					},
+					OnDemand: &OnDemand{ID: "x1", Match: "user:*", State: OnDemandRunning, Database: 3, Progress: 0.25, Keys: 1200},
 				},
 				{
 					Name: "b-to-a", Phase: PhaseCreated, Reason: "waiting for Redis b",

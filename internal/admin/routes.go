@@ -26,6 +26,8 @@ func (s *Server) routes(registry *prometheus.Registry) http.Handler {
 	mux.HandleFunc("PUT /connectors/{name}/stop", s.steer("stopped", http.StatusAccepted, s.worker.Stop))
 	mux.HandleFunc("POST /connectors/{name}/restart", s.restart)
 	mux.HandleFunc("PUT /sites/{site}/resync", s.resync)
+	mux.HandleFunc("PUT /directions/{direction}/snapshot", s.snapshotKeys)
+	mux.HandleFunc("DELETE /directions/{direction}/snapshot", s.stopKeys)
 	mux.HandleFunc("GET /connector-plugins", s.plugins)
 	mux.HandleFunc("PUT /connector-plugins/{class}/config/validate", s.validate)
 	return s.guard(limitBody(s.explainUnrouted(mux)))

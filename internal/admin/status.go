@@ -42,12 +42,27 @@ type Site struct {
 
 // Direction is one half of the link.
 type Direction struct {
-	Name   string       `json:"name"`
-	Phase  string       `json:"phase"`
-	Reason string       `json:"reason"` // what it waits for; empty: nothing
-	Source SourceStatus `json:"source"`
-	Sink   SinkStatus   `json:"sink"`
+	Name     string       `json:"name"`
+	Phase    string       `json:"phase"`
+	Reason   string       `json:"reason"` // what it waits for; empty: nothing
+	Source   SourceStatus `json:"source"`
+	Sink     SinkStatus   `json:"sink"`
+	OnDemand *OnDemand    `json:"on_demand"` // the last snapshot of chosen keys; null: there was none
 }
+
+// OnDemand is a snapshot of chosen keys.
+type OnDemand struct {
+	ID       string  `json:"id"`
+	Match    string  `json:"match"`    // pattern of keys, bytes that are no text as \x00
+	State    string  `json:"state"`    // RUNNING, DONE, STOPPED, COVERED by a snapshot of all data, FAILED
+	Reason   string  `json:"reason"`   // why it failed
+	Database int32   `json:"database"` // under way
+	Progress float64 `json:"progress"` // in that database, 0 to 1
+	Keys     int64   `json:"keys"`     // published
+}
+
+// OnDemandRunning is the state of a snapshot of chosen keys under way.
+const OnDemandRunning = "RUNNING"
 
 // SourceStatus is the state of a source connector.
 type SourceStatus struct {

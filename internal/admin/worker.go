@@ -34,6 +34,12 @@ type Worker interface {
 	// returns when that has begun; Status tells how it goes on.
 	Resync(ctx context.Context, site string) error
 
+	// SnapshotKeys begins to publish chosen keys of a direction again and returns
+	// the id under which Status shows it; StopKeys ends that. What can never be
+	// is ErrInvalid.
+	SnapshotKeys(ctx context.Context, direction string, keys Keys) (id string, err error)
+	StopKeys(ctx context.Context, direction string) error
+
 	// Validate runs the pre-check. What it finds is in the Validation; an error
 	// means that the pre-check itself could not be made.
 	Validate(ctx context.Context) (Validation, error)
@@ -49,6 +55,16 @@ var ErrUnknownConnector = errors.New("unknown connector")
 // ErrNotNow tells that a request is impossible at the moment, because the
 // worker starts or ends.
 var ErrNotNow = errors.New("not possible now")
+
+// ErrInvalid tells that a request asks for what cannot be.
+var ErrInvalid = errors.New("not possible")
+
+// Keys chooses keys of a site.
+type Keys struct {
+	Match string // pattern, as SCAN understands it; empty: all
+	DB    int32  // -1: every database
+	Rate  int    // keys a second, at most; 0: no limit
+}
 
 // Validation is what a pre-check found.
 type Validation struct {

@@ -50,6 +50,8 @@ func (s *Server) writeWorkerError(w http.ResponseWriter, doing string, err error
 	switch {
 	case errors.Is(err, ErrUnknownConnector):
 		code = http.StatusNotFound
+	case errors.Is(err, ErrInvalid):
+		code = http.StatusBadRequest
 	case errors.Is(err, ErrNotNow):
 		code = http.StatusConflict // Connect's answer for "try again"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -55,6 +55,7 @@ func (h *half) status(waiting string) (admin.Direction, bool) {
 		Name: h.source.name, State: state, Trace: trace, Position: positionText(src.Position),
 		Seq: src.Position.Seq, Epoch: src.Position.Epoch, BehindSeconds: src.Behind.Seconds(),
 	}
+	d.OnDemand = shownOnDemand(src.OnDemand)
 	d.Reason = firstOf(d.Reason, src.Waiting, reason)
 	var applied sink.Status
 	var leftOut int64

@@ -46,10 +46,15 @@ type Touch struct {
 	keys Keys
 }
 
+// Clear makes t the touch of what changes nothing.
+func (t *Touch) Clear() {
+	t.Kind, t.Keys, t.Elements, t.DBs = Overwrite, t.Keys[:0], t.Elements[:0], t.DBs[:0]
+}
+
 // Of makes t the touch of e. Events without keys (PUBLISH, FUNCTION, control)
 // touch nothing; VALUE_DUE stands for a write of its key.
 func (t *Touch) Of(e *schema.Event) error {
-	t.Kind, t.Keys, t.Elements, t.DBs = Overwrite, t.Keys[:0], t.Elements[:0], t.DBs[:0]
+	t.Clear()
 	switch e.Op {
 	case schema.OpDelete:
 		t.Kind = Deletion

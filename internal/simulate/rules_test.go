@@ -29,6 +29,7 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		{"F, the fence", "crash", Rules{NoFence: true}},
 		{"F, WATCH", "crash", Rules{NoWatch: true}},
 		{"W", "rewind", Rules{NoRequest: true}},
+		{"what is sent again is no change", "disjoint-demand", Rules{NoRefresh: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if r := runMany(configOf(t, tt.config), tt.rules, 0, most); r.wrong == "" {

@@ -14,6 +14,7 @@ type Config struct {
 	Rewind   bool // Redis goes back to what it was
 	Disjoint bool // the sites write different keys
 	Chains   bool // little else than commands of several keys, few barriers
+	Demand   bool // snapshots of chosen keys
 	Old      bool // only commands that every version of Redis has
 }
 
@@ -27,7 +28,9 @@ func Configs() []Config {
 		{Name: "snapshot", Multi: true, Crash: true, Snapshot: true},
 		{Name: "rewind", Multi: true, Crash: true, Rewind: true},
 		{Name: "all", Multi: true, Crash: true, Snapshot: true, Rewind: true},
+		{Name: "demand", Multi: true, Crash: true, Snapshot: true, Rewind: true, Demand: true},
 		{Name: "disjoint", Multi: true, Crash: true, Disjoint: true},
+		{Name: "disjoint-demand", Multi: true, Crash: true, Disjoint: true, Demand: true},
 	}
 }
 
@@ -114,6 +117,9 @@ func (g *generator) next() (step, bool) {
 		s.action, s.hide = execute, g.hidden(.5)
 	case r < .93 && !(g.Chains && g.chance(.7)):
 		s.action, s.n = setBarrier, pick(g, 1, 2, 9)
+		if g.Demand && g.chance(.5) {
+			s.action, s.n, s.hide = demand, 0, []string{pick(g, g.mine["ab"[g.IntN(2)]]...), pick(g, g.keys...)}
+		}
 	case r < .93 && g.chance(.5):
 		s.action = restartSource
 	case r < .95:

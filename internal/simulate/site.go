@@ -17,6 +17,7 @@ type Rules struct {
 	NoFence   bool // the sink decides without waiting for its site's source
 	NoWatch   bool // EXEC whatever was written since
 	NoRequest bool // a site that lost published writes does not ask for a snapshot
+	NoRefresh bool // what is sent again counts as a change
 	NoRecall  bool // what was forgotten is not read again when the peer's seen falls back
 
 	// Two clauses of the fence that later rules have made a second line of

@@ -31,6 +31,7 @@ type group struct {
 type values struct {
 	entries  []entry
 	snapshot bool // all keys there are
+	demand   bool // whether they are in conflict or not
 }
 
 // startSource begins where Kafka says.
@@ -198,6 +199,20 @@ func (s *site) barrier(n int) {
 			return
 		}
 	}
+	s.drop(v)
+}
+
+// demand reads chosen keys at a barrier, whatever became of them.
+func (s *site) demand(keys []string) {
+	v := &values{demand: true}
+	for _, k := range keys {
+		v.entries = append(v.entries, entry{key: k, value: s.memory.get(k)})
+	}
+	s.drop(v)
+}
+
+// drop writes the barrier at which values were read.
+func (s *site) drop(v *values) {
 	s.remember()
 	s.world.barriers++
 	id := strconv.Itoa(s.world.barriers)
@@ -212,14 +227,17 @@ var (
 
 // valuesOf publishes the values of a barrier. Those of a barrier
 // from before a crash are lost.
-func (s *site) valuesOf(id []byte, publish func([]schema.Event) error) error {
+func (s *site) valuesOf(id []byte, _ *offsets.Position, publish func([]schema.Event) error) error {
 	v := s.barriers[string(id)]
 	if v == nil {
 		return nil
 	}
 	delete(s.barriers, string(id))
 	return s.publishAll(v, func(events []schema.Event) error {
-		if events[0].Op == schema.OpValue && !v.snapshot {
+		switch e := &events[0]; {
+		case v.demand && !s.world.rules.NoRefresh && !s.ledger.IsDirty(e.DB, e.Key):
+			e.Source.Snapshot = schema.Refresh
+		case e.Op == schema.OpValue && !v.snapshot:
 			s.world.repairs++
 		}
 		return publish(events)

@@ -28,6 +28,7 @@ const (
 	decide
 	execute
 	setBarrier
+	demand // a snapshot of the keys in hide
 	heartbeat
 	restartSource
 	restartSink
@@ -38,7 +39,7 @@ const (
 )
 
 var actionNames = [...]string{
-	"write", "expire", "read", "commit", "apply", "decide", "execute", "barrier", "heartbeat",
+	"write", "expire", "read", "commit", "apply", "decide", "execute", "barrier", "demand", "heartbeat",
 	"restart-source", "restart-sink", "restart-worker", "resnapshot", "resnapshot-gap", "rewind",
 }
 

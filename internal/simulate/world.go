@@ -96,6 +96,8 @@ func (w *world) do(step *step) error {
 		return s.execute(step.hide, step.quiet)
 	case setBarrier:
 		s.barrier(step.n)
+	case demand:
+		s.demand(step.hide)
 	case heartbeat:
 		return s.heartbeat()
 	case restartSource:

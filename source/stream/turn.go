@@ -19,8 +19,9 @@ type Turner struct {
 	Filter *Filter
 	Ledger *offsets.Ledger // nil on a one-way link
 	// Values publishes the values that this source read at a barrier, group by
-	// group; nothing for a barrier that is not its own.
-	Values func(id []byte, publish func(events []schema.Event) error) error
+	// group; nothing for a barrier that is not its own. It may note in pos what
+	// they belong to.
+	Values func(id []byte, pos *offsets.Position, publish func(events []schema.Event) error) error
 	// Peer visits the events of the peer's topic with seqs from first to last.
 	Peer func(first, last int64, visit func(*schema.Event) error) error
 	// Restored puts the value of a RESTORE in place of its payload, if it can; nil
@@ -96,12 +97,18 @@ func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err
 
 // values publishes what was read at a barrier.
 func (t *Turner) values(barrier []byte, pos *offsets.Position, emit Emit) error {
-	return t.Values(barrier, func(events []schema.Event) error {
+	before := pos.OnDemand
+	err := t.Values(barrier, pos, func(events []schema.Event) error {
 		if err := t.Own(events, pos); err != nil {
 			return err
 		}
+		before = pos.OnDemand
 		return emit(events, *pos)
 	})
+	if err != nil || pos.OnDemand == before {
+		return err
+	}
+	return emit(nil, *pos)
 }
 
 // ForeignMarkError tells that a site was filled from a topic that is not there

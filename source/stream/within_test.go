@@ -108,7 +108,7 @@ func TestAValueEndsWhatIsDue(t *testing.T) {
 	if pos.Due != 1 {
 		t.Fatalf("due from seq %d, want 1", pos.Due)
 	}
-	turner.Values = func(_ []byte, publish func([]schema.Event) error) error {
+	turner.Values = func(_ []byte, _ *offsets.Position, publish func([]schema.Event) error) error {
 		return publish([]schema.Event{{Op: schema.OpValue, Key: []byte("in")}})
 	}
 	barrier := unitIn("0 SET __twinlog:l:barrier id")

@@ -1,0 +1,65 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"twinlog/internal/admin"
+	"twinlog/offsets"
+	"twinlog/source"
+)
+
+// SnapshotKeys makes a direction's source publish chosen keys again.
+func (w *Worker) SnapshotKeys(_ context.Context, direction string, keys admin.Keys) (string, error) {
+	s, err := w.sourceFor(direction)
+	if err != nil {
+		return "", err
+	}
+	id, err := s.SnapshotKeys(source.KeysRequest{Match: keys.Match, DB: keys.DB, Rate: keys.Rate})
+	var busy *source.BusyError
+	switch {
+	case errors.Is(err, source.ErrNotStreaming), errors.As(err, &busy):
+		return "", fmt.Errorf("%w: %w", admin.ErrNotNow, err)
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", admin.ErrInvalid, err)
+	}
+	return id, nil
+}
+
+// StopKeys ends that.
+func (w *Worker) StopKeys(_ context.Context, direction string) error {
+	s, err := w.sourceFor(direction)
+	if err != nil {
+		return err
+	}
+	if !s.StopKeys() {
+		return fmt.Errorf("%w: %s sends no chosen keys", admin.ErrNotNow, direction)
+	}
+	return nil
+}
+
+// sourceFor returns the running source of a direction.
+func (w *Worker) sourceFor(direction string) (*source.Source, error) {
+	for _, h := range w.halves {
+		if h.Name() != direction {
+			continue
+		}
+		state, _, _, _ := h.source.snapshot()
+		s := sourceOf(h.source)
+		if s == nil || state != admin.StateRunning && state != admin.StatePaused {
+			return nil, fmt.Errorf("%w: %s is %s", admin.ErrNotNow, h.source.name, state)
+		}
+		return s, nil
+	}
+	return nil, fmt.Errorf("%w: this link has no direction %s", admin.ErrUnknownConnector, direction)
+}
+
+// shownOnDemand is what Status shows of a snapshot of chosen keys.
+func shownOnDemand(d offsets.OnDemand) *admin.OnDemand {
+	if d.ID == "" {
+		return nil
+	}
+	match, _ := d.Match.MarshalText()
+	return &admin.OnDemand{ID: d.ID, Match: string(match), State: string(d.State), Reason: d.Reason, Database: d.At, Progress: d.Progress(), Keys: d.Keys}
+}
