@@ -272,23 +272,24 @@ func (s *site) tell(events []record) error {
 }
 
 // isVoid tells whether what was decided does not hold any more: EXEC answers
-// nil, or the source has begun anew.
+// nil, or the source has begun anew. The second, and WATCH of the barrier, have
+// no switch: other rules cover for them, and no schedule fails without them.
 func (s *site) isVoid(p *plan) bool {
-	rules := &s.world.rules
+	watch := !s.world.rules.NoWatch
 	if !p.decided {
 		return false
 	}
-	if p.attachment != s.ledger.Attachment() && !rules.NoAttachment {
+	if p.attachment != s.ledger.Attachment() {
 		return true
 	}
 	for i := range s.units[p.at:] {
 		switch u := &s.units[p.at+i]; u.origin {
 		case barrier:
-			if !rules.NoBarrierWatch && !rules.NoWatch {
+			if watch {
 				return true
 			}
 		case local:
-			if !rules.NoWatch && slices.ContainsFunc(u.changed, func(k string) bool { return slices.Contains(p.watched, k) }) {
+			if watch && slices.ContainsFunc(u.changed, func(k string) bool { return slices.Contains(p.watched, k) }) {
 				return true
 			}
 		case applied:

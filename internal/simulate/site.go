@@ -19,11 +19,6 @@ type Rules struct {
 	NoRequest bool // a site that lost published writes does not ask for a snapshot
 	NoRefresh bool // what is sent again counts as a change
 	NoRecall  bool // what was forgotten is not read again when the peer's seen falls back
-
-	// Two clauses of the fence that later rules have made a second line of
-	// defence: no schedule is known that fails without them.
-	NoBarrierWatch bool // WATCH, but not of the barrier key
-	NoAttachment   bool // EXEC although the source has begun anew since
 }
 
 // site is a Redis with the source and the sink that are next to it, and the
