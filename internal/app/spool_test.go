@@ -122,7 +122,10 @@ func (l *spooling) emptied() {
 	})
 }
 
+// Kafka is away for as long as it takes to fill memory and spill, or longer:
+// TWINLOG_OUTAGE_SECONDS=600.
 func TestKafkaAwayUnderLoadCostsNoFullSync(t *testing.T) {
+	atLeast := time.Duration(numberOf(t, "TWINLOG_OUTAGE_SECONDS", 1)) * time.Second
 	l := newSpooling(t, "4GiB", linkOptions{argsA: hastyRedis()})
 	seed(t, l.a)
 	l.start()
@@ -136,6 +139,7 @@ func TestKafkaAwayUnderLoadCostsNoFullSync(t *testing.T) {
 	} {
 		ls := l.load(away.name, l.a, l.b)
 		away.leave()
+		over := time.After(atLeast)
 		l.write(outage)
 		l.spooled(outage / 2)
 		l.bounded(twoWayPart)
@@ -143,6 +147,8 @@ func TestKafkaAwayUnderLoadCostsNoFullSync(t *testing.T) {
 		if lag := l.info("replication", "master_repl_offset") - int64(l.captured()); lag > 16<<20 {
 			t.Errorf("%s: the source is %d bytes behind the stream", away.name, lag)
 		}
+		<-over
+		l.bounded(twoWayPart)
 		away.back()
 		ls.more(100)
 		ls.stop()
