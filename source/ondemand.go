@@ -115,14 +115,20 @@ func (v *values) running() *offsets.OnDemand {
 	return nil
 }
 
-// onDemand is what Status shows: what Kafka holds, or what was only asked for.
+// onDemand is what Status shows: what Kafka holds, or what it does not hold
+// yet, as under way.
 func (v *values) onDemand(committed offsets.OnDemand) offsets.OnDemand {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if w := v.demand.wanted; w != nil && w.ID != committed.ID {
-		return *w
+	last := v.demand.passed
+	if v.demand.wanted != nil {
+		last = *v.demand.wanted
 	}
-	return committed
+	if last.ID == committed.ID || last.ID == "" {
+		return committed
+	}
+	last.State = offsets.OnDemandRunning
+	return last
 }
 
 // covered ends a snapshot of chosen keys where one of all data begins.
@@ -172,13 +178,16 @@ func (v *values) serve(ctx context.Context) error {
 	if at, on := v.demanded(); !on || time.Now().Before(at) {
 		return nil
 	}
+	before := d.state.Keys
 	err := v.serveSome(ctx)
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
 	case !notNow(err) && d.state.State == offsets.OnDemandRunning:
 		v.source.cfg.Log.Error("the snapshot of chosen keys ends", "site", v.source.cfg.Site, "match", d.state.Match, "error", err)
+		v.disconnect() // replies may be left
 		d.state.State, d.state.Reason, d.pending, d.untold = offsets.OnDemandFailed, err.Error(), nil, true
+		d.state.Keys = before
 		return nil
 	}
 	v.mu.Lock()

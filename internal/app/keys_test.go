@@ -198,6 +198,11 @@ func TestSnapshotCommandRepairsKeysAndCanBeStopped(t *testing.T) {
 		t.Errorf("the end is %+v", end)
 	}
 	command(1, "sends no chosen keys", "--stop")
+	runLine(t, at[0], "ACL SETUSER default -dump")
+	command(1, "failed after 0 keys that match k:*: reading values at a barrier at site a: NOPERM", "--match", "k:*")
+	runLine(t, at[0], "ACL SETUSER default +dump")
+	command(0, "sent 2 keys", "--match", "k:2")
+	reads(2, "k:2", "")
 	command(1, "database 1 is not in the scope", "--db", "1")
 	command(1, `key "out:x" is not in the scope`, "--match", "out:x")
 	command(2, "--rate fast", "--rate", "fast")
