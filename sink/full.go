@@ -119,6 +119,7 @@ func (t *target) removalErrors(b *batch, reply *redis.Reply) *DataError {
 			exec.Elems[1+i] = redis.Reply{Kind: '-', Str: e.Str}
 		}
 	}
+	b.ahead = 0
 	return t.dataErrors(b, &exec)
 }
 

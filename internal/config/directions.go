@@ -42,7 +42,7 @@ func directionConfig(o object, sites map[string]redis.Config) Direction {
 		Snapshot: source.SnapshotMode(o.field("snapshot").oneOf(string(source.SnapshotInitial), snapshotModes...)),
 		Existing: o.field("existing").oneOf("intercept", "intercept", "ignore"),
 		OnGap:    o.field("on_gap").oneOf("snapshot", "snapshot", "fail"),
-		Errors:   o.field("errors").oneOf("fail", "fail", "dead_letter"),
+		Errors:   o.field("errors").oneOf(ErrorsFail, ErrorsFail, ErrorsDeadLetter),
 	}
 	if d.From == d.To && d.From != "" {
 		o.field("to").problem("a direction leads from one site to the other: name the other site")
@@ -57,7 +57,7 @@ func directionConfig(o object, sites map[string]redis.Config) Direction {
 	d.DatabasesMap = databasesMap(o.field("databases_map"))
 	d.Include = patterns(o.field("include"))
 	d.Exclude = patterns(o.field("exclude"))
-	warnDirection(o, d)
+	warnDirection(o)
 	return d
 }
 
@@ -66,10 +66,7 @@ var snapshotModes = []string{
 }
 
 // warnDirection tells what of a direction is not in effect yet.
-func warnDirection(o object, d Direction) {
-	if d.Errors == "dead_letter" {
-		o.field("errors").notYet(o.path+".errors: dead_letter", "an event that cannot be applied stops the direction")
-	}
+func warnDirection(o object) {
 	o.field("databases").notYet(o.path+".databases", "all databases are carried")
 	o.field("databases_map").notYet(o.path+".databases_map", "all databases are carried, under their own numbers")
 	o.field("include").notYet(o.path+".include", "all keys of all databases are carried")
