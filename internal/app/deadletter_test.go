@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -47,10 +48,16 @@ func TestDeadLetters(t *testing.T) {
 // quarantine.
 func TestCrashAroundDeadLetters(t *testing.T) {
 	broker := testkit.StartKafka(t)
-	for _, point := range []string{"effect-missing", "effect-noted", "letters-written", "reckoned"} {
-		t.Run(point, func(t *testing.T) {
+	for _, tt := range []struct {
+		point string
+		nth   int
+	}{
+		{"exec-sent", 1}, {"effect-missing", 1}, {"effect-noted", 1}, {"letters-written", 1}, {"reckoned", 1}, {"exec-sent", 2},
+		{"letters-written", 2}, {"exec-sent", 3}, {"applied", 1}, // of what follows
+	} {
+		t.Run(fmt.Sprint(tt.point, "-", tt.nth), func(t *testing.T) {
 			t.Parallel()
-			letterCrash(t, broker, point)
+			letterCrash(t, broker, tt.point, tt.nth)
 		})
 	}
 }
@@ -493,7 +500,19 @@ func letterTwoWay(t *testing.T, broker *testkit.Kafka) {
 	}
 }
 
-func letterCrash(t *testing.T, broker *testkit.Kafka, point string) {
+// setAsideOrDead waits until the first dead letters are there, or a failpoint
+// has killed the worker.
+func (l *badLink) setAsideOrDead() {
+	l.t.Helper()
+	testkit.Eventually(l.t, 30*time.Second, func() error {
+		if l.worker.Running() && len(l.letters()) < 2 {
+			return fmt.Errorf("the worker runs and has set nothing aside")
+		}
+		return nil
+	})
+}
+
+func letterCrash(t *testing.T, broker *testkit.Kafka, point string, nth int) {
 	l := running(t, broker, linkOptions{directions: oneWayDeadLetter})
 	l.stop()
 	l.differ("SET", "list", "a string where the origin has none")
@@ -501,10 +520,16 @@ func letterCrash(t *testing.T, broker *testkit.Kafka, point string) {
 	l.does(l.a, "RPUSH", "list", "x")
 	l.does(l.a, "COPY", "list", "copy")
 	l.does(l.a, "SET", "after", "1")
-	l.dies(point, 1)
+	l.worker.Start(testkit.Failpoint(point, nth))
+	l.setAsideOrDead()
 	l.does(l.a, "RPUSH", "list", "y")
 	l.does(l.a, "RPUSH", "copy", "y")
 	l.does(l.a, "SET", "k", "2")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if code, err := l.worker.Wait(ctx); err != nil || code != -1 { // not by a signal
+		t.Fatalf("the worker ended with exit code %d (%v) before it passed %s %d times", code, err, point, nth)
+	}
 	l.run()
 	l.arrives("k", "2")
 	want := map[string]int{"list": 2, "copy": 2}
