@@ -51,7 +51,7 @@ func (b *builder) setAside(ctx context.Context, r *kgo.Record, e *schema.Event, 
 		return err
 	}
 	h := newHeld(e.Seq, r.Offset, why)
-	if !b.dead.room(touch, 0) {
+	if !b.dead.room(touch, nil) {
 		return b.dead.tooMany(h)
 	}
 	for _, p := range b.dead.add(touch, h) {

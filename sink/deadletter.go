@@ -190,9 +190,9 @@ func concernsKeys(op schema.Op) bool {
 // tooMany tells that the quarantine would grow above its bound.
 func (d *deadLetters) tooMany(h held) error {
 	cfg := &d.sink.cfg
-	return fmt.Errorf("more than %d keys cannot be applied at site %s and would be quarantined, the last one because of seq %d, offset %d: %s. "+
+	return fmt.Errorf("more than %d keys, or %d bytes of their names, would be quarantined at site %s, the last one because of seq %d, offset %d: %s. "+
 		"See topic %s for the reasons, mend the cause, and repair the keys: `twinlog snapshot -c FILE --direction %s --match PATTERN`, then resume",
-		mostQuarantined, cfg.Target, h.seq, h.offset, h.reason, cfg.DeadLetter.Topic, cfg.Direction)
+		mostQuarantined, mostQuarantinedBytes, cfg.Target, h.seq, h.offset, h.reason, cfg.DeadLetter.Topic, cfg.Direction)
 }
 
 // write sends a record to the dead-letter topic. What it returns tells when
@@ -321,6 +321,17 @@ func (s *Sink) forgetLetters(mark offsets.Mark) {
 // DeadLetters is how many records went to the dead-letter topic since the
 // worker was started.
 func (s *Sink) DeadLetters() int64 { return s.cfg.Metrics.deadLetters.n.Load() }
+
+// quarantined is how many keys are quarantined.
+func (s *Sink) quarantined() int {
+	s.mu.Lock()
+	q := s.quarantine
+	s.mu.Unlock()
+	if q == nil {
+		return 0
+	}
+	return q.size()
+}
 
 // Quarantine returns the number of quarantined keys and the last ones, newest
 // first.

@@ -97,7 +97,7 @@ func (s *Sink) Observe(reg prometheus.Registerer) (remove func()) {
 	gauges := []prometheus.Collector{
 		gauge("lag_seconds", "Age of the last event applied while more are waiting, else 0. Includes the clocks' difference.", func() float64 { return s.Status().LagSeconds(time.Now()) }),
 		gauge("lag_events", "Offsets between the last event applied and the end of the topic.", func() float64 { return float64(s.Status().LagEvents()) }),
-		gauge("quarantined_keys", "Keys whose events go to the dead-letter topic until an r event or a deletion of them comes.", func() float64 { n, _ := s.Quarantine(); return float64(n) }),
+		gauge("quarantined_keys", "Keys whose events go to the dead-letter topic until an r event or a deletion of them comes.", func() float64 { return float64(s.quarantined()) }),
 		gauge("seq", "Seq of the last event applied.", func() float64 { return float64(s.Status().Mark.Seq) }),
 	}
 	for _, g := range gauges {

@@ -20,9 +20,12 @@ import (
 // target, in a hash beside the mark, and changes in the EXEC of the event that
 // changes it; what is in memory is how it will be behind the last batch built.
 
-// mostQuarantined bounds the quarantine: above it something is wrong with more
-// than some keys.
-const mostQuarantined = 10_000
+// The quarantine is bounded: above that something is wrong with more than some
+// keys.
+const (
+	mostQuarantined      = 10_000
+	mostQuarantinedBytes = 16 << 20 // of their names (G6)
+)
 
 // place is a key in a database; schema.NoDB: in any, for a record that does
 // not tell.
@@ -50,8 +53,19 @@ func newHeld(seq, offset int64, why reason) held {
 }
 
 type quarantine struct {
-	mu   sync.Mutex // held to change keys, and to read them beside the builder
-	keys map[place]held
+	mu    sync.Mutex // held to change keys, and to read them beside the builder
+	keys  map[place]held
+	bytes int // of their names
+}
+
+func (q *quarantine) put(p place, h held) {
+	q.keys[p] = h
+	q.bytes += len(p.key)
+}
+
+func (q *quarantine) drop(p place) {
+	delete(q.keys, p)
+	q.bytes -= len(p.key)
 }
 
 // hit finds a quarantined key among those that an event reads or writes.
@@ -82,20 +96,27 @@ func (q *quarantine) add(t *command.Touch, h held) []place {
 		if _, there := q.keys[p]; there || !k.Written {
 			continue
 		}
-		q.keys[p] = h
+		q.put(p, h)
 		added = append(added, p)
 	}
 	return added
 }
 
-// room tells whether the keys that an event writes find room beside n others.
-func (q *quarantine) room(t *command.Touch, n int) bool {
+// room tells whether the keys that an event writes find room in q and others,
+// which count together; others may be nil.
+func (q *quarantine) room(t *command.Touch, others *quarantine) bool {
+	n, bytes := len(q.keys), q.bytes
+	if others != nil {
+		n, bytes = n+len(others.keys), bytes+others.bytes
+	}
 	for i := range t.Keys {
-		if _, there := q.keys[place{t.Keys[i].DB, string(t.Keys[i].Name)}]; t.Keys[i].Written && !there {
+		k := &t.Keys[i]
+		if _, there := q.keys[place{k.DB, string(k.Name)}]; k.Written && !there {
 			n++
+			bytes += len(k.Name)
 		}
 	}
-	return len(q.keys)+n <= mostQuarantined
+	return n <= mostQuarantined && bytes <= mostQuarantinedBytes
 }
 
 // replaces tells whether an event says what its key holds as a whole, whatever
@@ -114,7 +135,7 @@ func (q *quarantine) repaired(e *schema.Event) []place {
 	for _, db := range [...]int32{e.DB, schema.NoDB} {
 		p := place{db, string(e.Key)}
 		if _, there := q.keys[p]; there && (db == e.DB || e.Op == schema.OpValue) {
-			delete(q.keys, p)
+			q.drop(p)
 			ended = append(ended, p)
 		}
 	}
@@ -130,6 +151,7 @@ func (q *quarantine) wiped(t *command.Touch) {
 	for p, h := range q.keys {
 		switch {
 		case t.Kind == command.Wipe && (len(t.DBs) == 0 || slices.Contains(t.DBs, p.db)):
+			q.bytes -= len(p.key)
 			continue
 		case t.Kind == command.Swap && p.db == t.DBs[0]:
 			p.db = t.DBs[1]
@@ -198,7 +220,7 @@ func (q *quarantine) load(member, text string) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("field %q with %q is not a quarantined key: %w", member, text, err)
 	}
-	q.keys[place{int32(n), key}] = held{seq, offset, words[2]}
+	q.put(place{int32(n), key}, held{seq, offset, words[2]})
 	return nil
 }
 

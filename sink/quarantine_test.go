@@ -167,11 +167,22 @@ func TestTheQuarantineIsBounded(t *testing.T) {
 		q.keys[place{0, fmt.Sprint(i)}] = held{}
 	}
 	two := touchOf(t, write("RENAME", "x", "y"))
-	if q.room(two, 0) || !q.room(touchOf(t, write("SET", "x", "v")), 0) || q.room(touchOf(t, write("SET", "x", "v")), 1) {
+	one := touchOf(t, write("SET", "x", "v"))
+	if q.room(two, nil) || !q.room(one, nil) || q.room(one, testQuarantine("0:other")) {
 		t.Error("the bound is not exact")
 	}
-	if !q.room(touchOf(t, write("RENAME", "0", "x")), 0) {
+	if !q.room(touchOf(t, write("RENAME", "0", "x")), nil) {
 		t.Error("a key that is quarantined needs no room")
+	}
+	large := testQuarantine("0:"+strings.Repeat("k", mostQuarantinedBytes-1), "1:")
+	if !large.room(one, nil) || large.room(two, nil) {
+		t.Errorf("the bound of %d bytes is not exact at %d", mostQuarantinedBytes, large.bytes)
+	}
+	large.repaired(&schema.Event{Op: schema.OpDelete, DB: 0, Key: []byte(strings.Repeat("k", mostQuarantinedBytes-1))})
+	large.add(two, held{})
+	large.wiped(touchOf(t, &schema.Event{Op: schema.OpTruncate, DB: 0, Command: "FLUSHDB"}))
+	if large.bytes != 0 || len(large.keys) != 1 {
+		t.Errorf("%d keys of %d bytes are left", len(large.keys), large.bytes)
 	}
 }
 

@@ -112,7 +112,7 @@ func (d *deadLetters) reckon(ctx context.Context, t *target, open *suspect, mark
 	e := schema.Event{Op: schema.OpControl, DB: schema.NoDB, Seq: mark.Seq}
 	for _, p := range r.fresh.sorted() {
 		h := r.fresh.keys[p]
-		d.keys[p] = h
+		d.put(p, h)
 		d.enter(b, &e, mark.Offset, p, h)
 	}
 	b.keep(&e, mark.Offset, "HDEL", s.cfg.quarantineKey(), fieldSuspect)
@@ -204,7 +204,7 @@ func (r *reckoning) setAside(record *kgo.Record, e *schema.Event, touch *command
 		return nil
 	}
 	h := newHeld(e.Seq, record.Offset, why)
-	if !r.fresh.room(touch, len(r.keys)) {
+	if !r.fresh.room(touch, r.quarantine) {
 		return r.tooMany(h)
 	}
 	r.fresh.add(touch, h)

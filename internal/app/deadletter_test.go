@@ -36,6 +36,7 @@ func TestDeadLetters(t *testing.T) {
 		{"what concerns more than a key still stops the direction", letterStops},
 		{"keys in quarantine stop a direction that is set back to fail", letterSetBack},
 		{"a two-way link keeps its other keys equal", letterTwoWay},
+		{"a value that the target of a two-way link does not take", letterTwoWayValue},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -52,12 +53,19 @@ func TestCrashAroundDeadLetters(t *testing.T) {
 		point string
 		nth   int
 	}{
-		{"exec-sent", 1}, {"effect-missing", 1}, {"effect-noted", 1}, {"letters-written", 1}, {"reckoned", 1}, {"exec-sent", 2},
-		{"letters-written", 2}, {"exec-sent", 3}, {"applied", 1}, // of what follows
+		{"exec-sent", 1},
+		{"effect-missing", 1},
+		{"effect-noted", 1},
+		{"letters-written", 1},
+		{"reckoned", 1},
+		{"exec-sent", 2},
+		{"letters-written", 2},
+		{"exec-sent", 3},
+		{"applied", 1}, // of what follows
 	} {
 		t.Run(fmt.Sprint(tt.point, "-", tt.nth), func(t *testing.T) {
 			t.Parallel()
-			letterCrash(t, broker, tt.point, tt.nth)
+			letterCrash(t, broker, linkOptions{directions: oneWayDeadLetter}, tt.point, tt.nth)
 		})
 	}
 }
@@ -500,6 +508,37 @@ func letterTwoWay(t *testing.T, broker *testkit.Kafka) {
 	}
 }
 
+// Such an error is known behind the EXEC, and is no conflict that home's value
+// could settle.
+func letterTwoWayValue(t *testing.T, broker *testkit.Kafka) {
+	l := running(t, broker, linkOptions{directions: "  - {from: a, to: b, errors: dead_letter}\n  - {from: b, to: a, snapshot: no_data}\n"})
+	l.does(l.a, "SET", "m", "v", "PX", "60000")
+	l.arrives("m", "v")
+	l.pause("source-a") // so that no event of it has the seq of the one that follows
+	l.forge(schema.Event{Op: schema.OpValue, Key: []byte("m"), Type: "ReJSON-RL", Value: schema.Value{Kind: schema.KindDump, Data: []byte("\x07payload of a module\x0b\x00........")}})
+	all := l.setAside(1)
+	l.original(all)
+	if all[0].cause() != "no_effect" {
+		t.Errorf("the cause is %s", all[0].cause())
+	}
+	l.quarantined("0:m")
+	l.toldOf(1, "m", "RESTORE: ERR")
+	if ttl := l.b.Client().PTTL(t.Context(), "m").Val(); ttl > 0 {
+		t.Errorf("a quarantined key expires in %v at site b", ttl)
+	}
+	l.does(l.b, "SET", "here", "1")
+	testkit.Eventually(t, 30*time.Second, func() error {
+		if got := l.value(l.a, "here"); got != "1" {
+			return fmt.Errorf("what site b writes does not arrive: %q", got)
+		}
+		return nil
+	})
+	if ttl := l.a.Client().PTTL(t.Context(), "m").Val(); ttl <= 0 {
+		t.Error("that a key is quarantined at site b was published as a change of site b")
+	}
+	l.goesOn()
+}
+
 // setAsideOrDead waits until the first dead letters are there, or a failpoint
 // has killed the worker.
 func (l *badLink) setAsideOrDead() {
@@ -512,8 +551,8 @@ func (l *badLink) setAsideOrDead() {
 	})
 }
 
-func letterCrash(t *testing.T, broker *testkit.Kafka, point string, nth int) {
-	l := running(t, broker, linkOptions{directions: oneWayDeadLetter})
+func letterCrash(t *testing.T, broker *testkit.Kafka, o linkOptions, point string, nth int) {
+	l := running(t, broker, o)
 	l.stop()
 	l.differ("SET", "list", "a string where the origin has none")
 	l.does(l.a, "SET", "before", "1")
