@@ -30,8 +30,7 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 		why.cause, err = causeTooLarge, b.checkSize(b.batch)
 	}
 	if err == nil {
-		b.release(e, r.Offset)
-		return nil
+		return b.release(e, r.Offset)
 	}
 	if ctx.Err() != nil || !concernsKeys(e.Op) {
 		return err
@@ -54,7 +53,7 @@ func (b *builder) setAside(ctx context.Context, r *kgo.Record, e *schema.Event, 
 	if !b.dead.room(touch, nil) {
 		return b.dead.tooMany(h)
 	}
-	for _, p := range b.dead.add(touch, h) {
+	for _, p := range b.dead.add(touch, h, replaces(e)) {
 		b.dead.enter(b.batch, e, r.Offset, p, h)
 	}
 	b.batch.letters = append(b.batch.letters, b.dead.write(ctx, r, e.Seq, why))
@@ -89,15 +88,43 @@ func (b *builder) dropParts(ctx context.Context) error {
 
 // release ends the quarantine of what an event has replaced or removed, in the
 // same EXEC.
-func (b *builder) release(e *schema.Event, offset int64) {
+func (b *builder) release(e *schema.Event, offset int64) error {
 	key := b.sink.cfg.quarantineKey()
-	if e.Op == schema.OpTruncate {
+	switch {
+	case e.Op == schema.OpTruncate:
 		b.rewrite(e, offset, key)
-		return
+	case e.Op == schema.OpControl && e.Command == schema.SnapshotEnd:
+		return b.removeAbsent(e, offset)
 	}
 	for _, p := range b.dead.repaired(e) {
 		b.batch.keep(e, offset, "HDEL", key, p.member())
 	}
+	return nil
+}
+
+// removeAbsent removes, at the end of a snapshot, the keys that were
+// quarantined before it and whose values it did not bring: their site has them
+// no more. On a two-way link they wait for an event of their own, since home
+// has to know what is removed.
+func (b *builder) removeAbsent(e *schema.Event, offset int64) error {
+	n, err := schema.ParseEnd(e.Args)
+	if err != nil || b.batch.prints != nil {
+		return err
+	}
+	for _, p := range b.dead.sorted() {
+		_, unread := b.dead.keys[place{schema.NoDB, p.key}] // which may have been its value
+		if p.db == schema.NoDB || unread || b.dead.keys[p].seq >= n.Begin {
+			continue
+		}
+		gone := &schema.Event{Op: schema.OpDelete, DB: p.db, Key: []byte(p.key), Command: "UNLINK", Seq: e.Seq}
+		if err := b.translate.add(b.batch, gone, offset); err != nil {
+			return err
+		}
+		if err := b.release(gone, offset); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rewrite writes the quarantine anew behind FLUSHDB, FLUSHALL or SWAPDB, which

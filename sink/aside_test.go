@@ -217,6 +217,22 @@ func fmtCauses(box *letterBoxOf) []string {
 	return all
 }
 
+func TestTheEndOfASnapshotRemovesQuarantinedKeysThatItLacks(t *testing.T) {
+	c, _ := setsAside(t)
+	c.follows(write("PEXPIREAT", "gone", "soon"), write("PEXPIREAT", "there", "soon"), control(3, schema.SnapshotBegin),
+		&schema.Event{Op: schema.OpValue, Key: []byte("there"), Type: "string", Value: schema.Value{Kind: schema.KindString, Data: []byte("4")}})
+	c.sink.refused = map[int64]string{14: "RESTORE: ERR Bad data format"}
+	c.follows(&schema.Event{Op: schema.OpValue, Key: []byte("module"), Value: schema.Value{Kind: schema.KindDump, Data: []byte("x")}}, control(6, schema.SnapshotEnd, "2", "3", "0"))
+	lines := c.lines()
+	want := []string{"SET there 4", "HDEL " + hash + " 0:there", "HSET " + hash + " 0:module 5 14 RESTORE: ERR Bad data format", "UNLINK gone __twinlog:-", "HDEL " + hash + " 0:gone"}
+	if diff := cmp.Diff(want, lines[2:]); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"0:module"}, c.dead.members()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestPartsWhoseValueWillNotComeAreDropped(t *testing.T) {
 	part := func(key string, index int32, last bool) *schema.Event {
 		e := &schema.Event{Op: schema.OpValue, Key: []byte(key), Type: "list", Value: schema.Value{Kind: schema.KindList, Elements: list("x", "y")}}

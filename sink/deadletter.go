@@ -353,11 +353,21 @@ const mostShown = 20
 // the target answered.
 type setAsideError struct {
 	refused map[int64]string // nothing took effect
-	failed  map[int64]string // in an EXEC that took effect
+	failed  *failures        // in an EXEC that took effect; nil: none
+}
+
+// failures are events that had no effect in an EXEC that took effect.
+type failures struct {
+	suspect
+	answers map[int64]string // what the target said, by offset
 }
 
 func (e *setAsideError) Error() string {
-	return fmt.Sprintf("%d events cannot be applied and are set aside", len(e.refused)+len(e.failed))
+	n := len(e.refused)
+	if e.failed != nil {
+		n += len(e.failed.answers)
+	}
+	return fmt.Sprintf("%d events cannot be applied and are set aside", n)
 }
 
 // aside turns an error into a setAsideError if all that it tells belongs to
@@ -367,36 +377,40 @@ func (s *Sink) aside(ctx context.Context, t *target, b *batch, err error) error 
 		return err
 	}
 	var refused *RefusedError
-	if errors.As(err, &refused) {
-		answers, ok := answersOf(refused.items)
-		for offset := range answers {
-			if _, again := s.refused[offset]; again { // it was not set aside: never try for ever
-				return err
-			}
-		}
-		if !ok {
-			return err
-		}
-		return &setAsideError{refused: answers}
-	}
 	var data *DataError
-	if !errors.As(err, &data) {
+	switch {
+	case errors.As(err, &refused):
+		return s.refuse(refused.items, err)
+	case !errors.As(err, &data) || len(data.fatal) < data.Count-len(data.failed) || b.wipe != nil:
 		return err
+	case b.adds != nil: // the mark is before it still
+		return s.refuse(data.fatal, err)
 	}
 	answers, ok := answersOf(data.fatal)
-	if !ok || len(data.fatal) < data.Count-len(data.failed) || b.wipe != nil {
+	if !ok {
 		return err
 	}
-	if b.adds != nil { // the mark is before it still
-		return &setAsideError{refused: answers}
-	}
 	s.hook("effect-missing")
-	open := &suspect{from: b.from, offsets: slices.Sorted(maps.Keys(answers))}
-	if noteErr := t.simple(context.WithoutCancel(ctx), "HSET", s.cfg.quarantineKey(), fieldSuspect, open.text()); noteErr != nil {
-		return errors.Join(noteErr, &setAsideError{failed: answers})
+	failed := &failures{suspect{from: b.from, offsets: slices.Sorted(maps.Keys(answers))}, answers}
+	if noteErr := t.simple(context.WithoutCancel(ctx), "HSET", s.cfg.quarantineKey(), fieldSuspect, failed.text()); noteErr != nil {
+		return errors.Join(noteErr, &setAsideError{failed: failed})
 	}
 	s.hook("effect-noted")
-	return &setAsideError{failed: answers}
+	return &setAsideError{failed: failed}
+}
+
+// refuse has the events of items set aside by the next session, unless that
+// was tried before: then it returns err.
+func (s *Sink) refuse(items []failure, err error) error {
+	answers, ok := answersOf(items)
+	for offset := range answers {
+		_, again := s.refused[offset]
+		ok = ok && !again
+	}
+	if !ok {
+		return err
+	}
+	return &setAsideError{refused: answers}
 }
 
 // answersOf gives what the target answered by offset; false if that does not
@@ -434,7 +448,7 @@ func (s *Sink) take(e *setAsideError) {
 		s.refused = map[int64]string{}
 	}
 	maps.Copy(s.refused, e.refused)
-	if len(e.failed) > 0 {
+	if e.failed != nil {
 		s.failed = e.failed
 	}
 }

@@ -39,7 +39,8 @@ func (p place) follower(h held) reason {
 	return reason{causeQuarantined, fmt.Sprintf("key %q is quarantined since seq %d, offset %d: %s", shown([]byte(p.key)), h.seq, h.offset, h.reason)}
 }
 
-// held is why a key is quarantined: the first event of it that was set aside.
+// held is why a key is quarantined: the first event of it that was set aside,
+// or the last one that would have replaced it.
 type held struct {
 	seq, offset int64
 	reason      string
@@ -59,8 +60,10 @@ type quarantine struct {
 }
 
 func (q *quarantine) put(p place, h held) {
+	if _, there := q.keys[p]; !there {
+		q.bytes += len(p.key)
+	}
 	q.keys[p] = h
-	q.bytes += len(p.key)
 }
 
 func (q *quarantine) drop(p place) {
@@ -84,16 +87,16 @@ func (q *quarantine) hit(t *command.Touch) (place, held, bool) {
 	return place{}, held{}, false
 }
 
-// add quarantines the keys that an event writes and returns those that were
-// not yet.
-func (q *quarantine) add(t *command.Touch, h held) []place {
+// add quarantines the keys that an event writes and returns those for which h
+// is why: all that were not quarantined yet, and with newer the others too.
+func (q *quarantine) add(t *command.Touch, h held, newer bool) []place {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var added []place
 	for i := range t.Keys {
 		k := &t.Keys[i]
 		p := place{k.DB, string(k.Name)}
-		if _, there := q.keys[p]; there || !k.Written {
+		if _, there := q.keys[p]; there && !newer || !k.Written {
 			continue
 		}
 		q.put(p, h)

@@ -74,13 +74,16 @@ func TestAnEventThatReadsOrWritesAQuarantinedKeyIsHeld(t *testing.T) {
 
 func TestOnlyWrittenKeysBecomeQuarantined(t *testing.T) {
 	q := testQuarantine("0:k")
-	added := q.add(touchOf(t, write("SUNIONSTORE", "to", "k", "x")), held{9, 19, "why"})
+	added := q.add(touchOf(t, write("SUNIONSTORE", "to", "k", "x")), held{9, 19, "why"}, false)
 	if diff := cmp.Diff([]string{"0:k", "0:to"}, q.members()); diff != "" || len(added) != 1 {
 		t.Errorf("added %v: %s", added, diff)
 	}
-	q.add(touchOf(t, write("SET", "k", "v")), held{9, 19, "why"})
+	q.add(touchOf(t, write("SET", "k", "v")), held{9, 19, "why"}, false)
 	if h := q.keys[place{0, "k"}]; h.seq != 1 {
 		t.Errorf("the first reason of a key is lost: %+v", h)
+	}
+	if added := q.add(touchOf(t, write("SET", "k", "v")), held{8, 18, "why"}, true); len(added) != 1 || q.keys[place{0, "k"}].seq != 8 || q.bytes != 3 {
+		t.Errorf("a newer reason is not taken: %+v", q.keys)
 	}
 	if last := q.last(1); len(last) != 1 || last[0].Seq != 9 || !bytes.Equal(last[0].Key, []byte("to")) || q.size() != 2 {
 		t.Errorf("the last one is %+v of %d", last, q.size())
@@ -179,7 +182,7 @@ func TestTheQuarantineIsBounded(t *testing.T) {
 		t.Errorf("the bound of %d bytes is not exact at %d", mostQuarantinedBytes, large.bytes)
 	}
 	large.repaired(&schema.Event{Op: schema.OpDelete, DB: 0, Key: []byte(strings.Repeat("k", mostQuarantinedBytes-1))})
-	large.add(two, held{})
+	large.add(two, held{}, false)
 	large.wiped(touchOf(t, &schema.Event{Op: schema.OpTruncate, DB: 0, Command: "FLUSHDB"}))
 	if large.bytes != 0 || len(large.keys) != 1 {
 		t.Errorf("%d keys of %d bytes are left", len(large.keys), large.bytes)

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -32,11 +33,17 @@ end
 return 0`
 )
 
-// beginNote has the EXEC of b note whether commands failed, if any can: on a
-// two-way link they may, for that is a conflict.
+// notes tells whether a batch notes that commands failed. On a two-way link
+// they may: that is a conflict. What FLUSHDB, FLUSHALL or SWAPDB takes away
+// cannot be compared behind it.
+func (t *target) notes(b *batch) bool {
+	return t.cfg.DeadLetter.Topic != "" && b.prints == nil && b.adds == nil && !b.wipes
+}
+
+// beginNote has the EXEC of b note whether commands failed, if any can.
 func (t *target) beginNote(b *batch) {
 	b.ahead = 0
-	if t.cfg.DeadLetter.Topic == "" || b.prints != nil || b.adds != nil || !slices.ContainsFunc(b.items, item.risky) {
+	if !t.notes(b) || !slices.ContainsFunc(b.items, item.risky) {
 		return
 	}
 	b.ahead = 1
@@ -90,18 +97,15 @@ type reckoning struct {
 // for; nil: there is none.
 func (d *deadLetters) reckon(ctx context.Context, t *target, open *suspect, mark offsets.Mark) error {
 	s := d.sink
-	failed := s.failed
-	s.failed = nil
+	var answers map[int64]string
+	if s.failed != nil { // told by this process, which knows best
+		open, answers = &s.failed.suspect, s.failed.answers
+	}
 	if open == nil {
 		return nil
 	}
-	if len(open.offsets) == 0 {
-		for offset := range failed {
-			open.offsets = append(open.offsets, offset)
-		}
-	}
 	r := &reckoning{deadLetters: d, ctx: ctx, open: open, fresh: quarantine{keys: map[place]held{}}}
-	if err := r.read(mark, failed); err != nil {
+	if err := r.read(mark, answers); err != nil {
 		return fmt.Errorf("reading again what had no effect at %s: %w", s.cfg.Target, err)
 	}
 	if err := d.await(ctx, r.letters); err != nil {
@@ -116,11 +120,15 @@ func (d *deadLetters) reckon(ctx context.Context, t *target, open *suspect, mark
 		d.enter(b, &e, mark.Offset, p, h)
 	}
 	b.keep(&e, mark.Offset, "HDEL", s.cfg.quarantineKey(), fieldSuspect)
-	return t.apply(context.WithoutCancel(ctx), b, mark) // with the mark, so that it is no change of this site
+	if err := t.apply(context.WithoutCancel(ctx), b, mark); err != nil { // with the mark, so that it is no change of this site
+		return err
+	}
+	s.failed = nil
+	return nil
 }
 
 // read visits the events of that EXEC.
-func (r *reckoning) read(mark offsets.Mark, failed map[int64]string) error {
+func (r *reckoning) read(mark offsets.Mark, answers map[int64]string) error {
 	cfg := &r.sink.cfg
 	c, err := kafka.NewConsumer(r.ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: cfg.Topic, Partition: 0, Offset: r.open.from, MaxBytes: cfg.MaxMemory / 4})
 	if err != nil {
@@ -135,10 +143,15 @@ func (r *reckoning) read(mark offsets.Mark, failed map[int64]string) error {
 		}
 		for _, record := range records {
 			next = record.Offset + 1
-			if record.Offset > mark.Offset || record.Attrs.IsControl() || cfg.Decoder.Decode(r.ctx, record.Value, &e) != nil { // what cannot be read was set aside before
+			if record.Offset > mark.Offset || record.Attrs.IsControl() {
 				continue
 			}
-			if err := r.judge(record, &e, failed[record.Offset]); err != nil {
+			if err := cfg.Decoder.Decode(r.ctx, record.Value, &e); errors.Is(err, schema.ErrRegistryUnavailable) || r.ctx.Err() != nil {
+				return err
+			} else if err != nil { // it was set aside when the EXEC was built
+				continue
+			}
+			if err := r.judge(record, &e, answers[record.Offset]); err != nil {
 				return err
 			}
 		}
@@ -207,7 +220,7 @@ func (r *reckoning) setAside(record *kgo.Record, e *schema.Event, touch *command
 	if !r.fresh.room(touch, r.quarantine) {
 		return r.tooMany(h)
 	}
-	r.fresh.add(touch, h)
+	r.fresh.add(touch, h, replaces(e))
 	for _, fragment := range append(r.fragments, record) {
 		r.letters = append(r.letters, r.write(r.ctx, fragment, e.Seq, why))
 	}

@@ -91,7 +91,7 @@ type Sink struct {
 	letters      letterLog
 	lettersAhead map[int64]struct{} // offsets of those that Kafka has and the mark has not passed
 	refused      map[int64]string   // events that the target refused, by offset, and what it said
-	failed       map[int64]string   // events that had no effect in the last EXEC
+	failed       *failures          // in the last EXEC, until they are set aside
 }
 
 // Status is what a sink tells about itself.

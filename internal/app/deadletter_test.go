@@ -33,6 +33,7 @@ func TestDeadLetters(t *testing.T) {
 		{"records that are no events", letterUnreadable},
 		{"an event that no source of the link wrote with its seq", letterForeignEvents},
 		{"a database that is flushed, or swapped, while keys are quarantined", letterFlushAndSwap},
+		{"a removal that has no effect at a target that is full", letterFullTarget},
 		{"what concerns more than a key still stops the direction", letterStops},
 		{"keys in quarantine stop a direction that is set back to fail", letterSetBack},
 		{"a two-way link keeps its other keys equal", letterTwoWay},
@@ -427,6 +428,27 @@ func letterFlushAndSwap(t *testing.T, broker *testkit.Kafka) {
 	if n := len(l.letters()); n != 6 {
 		t.Errorf("%d dead letters, want 6", n)
 	}
+}
+
+func letterFullTarget(t *testing.T, broker *testkit.Kafka) {
+	l := running(t, broker, linkOptions{directions: oneWayDeadLetter})
+	l.does(l.a, "RPUSH", "list", "x", "y")
+	l.does(l.a, "RPUSH", "other", "x", "y")
+	l.equal()
+	l.does(l.b, "SET", "list", "differs")
+	l.does(l.b, "CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1mb")
+	l.does(l.a, "LPOP", "list")
+	l.does(l.a, "LPOP", "other")
+	l.waits("target b answers OOM")
+	l.does(l.a, "LPOP", "list")
+	l.does(l.b, "CONFIG", "SET", "maxmemory", "0")
+	all := l.setAside(2)
+	l.original(all)
+	if all[0].cause() != "no_effect" || all[1].cause() != "quarantined" || len(all) != 2 {
+		t.Errorf("%d letters, the first of cause %s", len(all), all[0].cause())
+	}
+	l.quarantined("0:list")
+	l.repair()
 }
 
 func letterStops(t *testing.T, broker *testkit.Kafka) {
