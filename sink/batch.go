@@ -55,6 +55,7 @@ type item struct {
 	db          int32
 	command     string
 	key         []byte // aliases the Kafka record
+	fragments   int64  // offsets before offset that the event's other fragments have
 }
 
 func (b *batch) reset() {

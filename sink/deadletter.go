@@ -421,8 +421,10 @@ func answersOf(items []failure) (map[int64]string, bool) {
 		if !concernsKeys(f.op) || !belongsToEvent(f.reply) {
 			return nil, false
 		}
-		if _, there := answers[f.offset]; !there {
-			answers[f.offset] = f.command + ": " + f.reply
+		for offset := f.offset - f.fragments; offset <= f.offset; offset++ {
+			if _, there := answers[offset]; !there {
+				answers[offset] = f.command + ": " + f.reply
+			}
 		}
 	}
 	return answers, len(items) > 0

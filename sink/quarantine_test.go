@@ -233,6 +233,9 @@ func TestWhichErrorsBelongToOneEvent(t *testing.T) {
 	if _, is := answersOf(nil); is {
 		t.Error("no event is to blame, and something is set aside")
 	}
+	if answers, _ := answersOf([]failure{{item{op: schema.OpWrite, offset: 7, fragments: 2, command: "APPEND"}, "WRONGTYPE x"}}); len(answers) != 3 || answers[5] == "" || answers[7] == "" {
+		t.Errorf("a command in three fragments: %v", answers)
+	}
 	answers, _ := answersOf([]failure{{item{op: schema.OpWrite, offset: 3, command: "HSET"}, "WRONGTYPE x"}, {item{op: schema.OpWrite, offset: 3, command: "HPEXPIREAT"}, "WRONGTYPE y"}})
 	if len(answers) != 1 || !strings.HasPrefix(answers[3], "HSET: ") {
 		t.Errorf("two commands of one event: %v", answers)

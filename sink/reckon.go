@@ -89,8 +89,6 @@ type reckoning struct {
 	open    *suspect
 	fresh   quarantine // what became quarantined by these events
 	letters []<-chan error
-
-	fragments []*kgo.Record // of a command, before the one that is judged
 }
 
 // reckon sets aside the events of open, the one EXEC that is not accounted
@@ -166,20 +164,14 @@ func (r *reckoning) judge(record *kgo.Record, e *schema.Event, answer string) er
 		return nil
 	}
 	touch := r.touched(e)
-	if !e.Part.Set || e.Part.Index == 0 {
-		r.fragments = nil
-	}
 	why, aside := r.verdict(record, e, answer)
 	if !aside {
 		why, aside = r.follows(e, touch)
 	}
-	if aside {
-		return r.setAside(record, e, touch, why)
+	if !aside {
+		return nil
 	}
-	if e.Op == schema.OpWrite && e.Part.Set {
-		r.fragments = append(r.fragments, record)
-	}
-	return nil
+	return r.setAside(record, e, touch, why)
 }
 
 // follows tells whether an event that took effect comes behind one that did
@@ -210,8 +202,8 @@ func (r *reckoning) verdict(record *kgo.Record, e *schema.Event, answer string) 
 	return reason{}, false
 }
 
-// setAside sends the record of an event, and of the fragments before it, to
-// the dead-letter topic, and quarantines what it wrote.
+// setAside sends an event's record to the dead-letter topic and quarantines
+// what it wrote.
 func (r *reckoning) setAside(record *kgo.Record, e *schema.Event, touch *command.Touch, why reason) error {
 	if _, h, before := r.hit(touch); before && why.cause != causeNoEffect && h.offset <= record.Offset { // it was set aside when the EXEC was built
 		return nil
@@ -221,9 +213,6 @@ func (r *reckoning) setAside(record *kgo.Record, e *schema.Event, touch *command
 		return r.tooMany(h)
 	}
 	r.fresh.add(touch, h, replaces(e))
-	for _, fragment := range append(r.fragments, record) {
-		r.letters = append(r.letters, r.write(r.ctx, fragment, e.Seq, why))
-	}
-	r.fragments = nil
+	r.letters = append(r.letters, r.write(r.ctx, record, e.Seq, why))
 	return nil
 }

@@ -30,6 +30,7 @@ func TestDeadLetters(t *testing.T) {
 		run  func(*testing.T, *testkit.Kafka)
 	}{
 		{"a command that has no effect, and what follows of its keys", letterNoEffect},
+		{"a command in fragments that has no effect", letterFragments},
 		{"records that are no events", letterUnreadable},
 		{"an event that no source of the link wrote with its seq", letterForeignEvents},
 		{"a database that is flushed, or swapped, while keys are quarantined", letterFlushAndSwap},
@@ -254,6 +255,28 @@ func letterNoEffect(t *testing.T, broker *testkit.Kafka) {
 		t.Errorf("%d dead letters after the repair, want 5", n)
 	}
 	l.goesOn()
+}
+
+func letterFragments(t *testing.T, broker *testkit.Kafka) {
+	l := running(t, broker, linkOptions{directions: oneWayDeadLetter, extra: "limits: {max_event_bytes: 1KiB}\n"})
+	l.does(l.a, "SET", "text", "x")
+	l.arrives("text", "x")
+	l.does(l.b, "DEL", "text")
+	l.does(l.b, "RPUSH", "text", "differs")
+	l.does(l.a, "APPEND", "text", strings.Repeat("long", 1000))
+	l.quarantined("0:text")
+	all := l.setAside(4)
+	l.original(all)
+	for i, d := range all {
+		if d.key != "text" || d.cause() != "no_effect" || i > 0 && d.offset() != all[i-1].offset()+1 {
+			t.Errorf("letter %d of key %q, cause %s, offset %d is no fragment of it", i, d.key, d.cause(), d.offset())
+		}
+	}
+	l.does(l.a, "APPEND", "text", strings.Repeat("more", 1000))
+	if more := l.setAside(2 * len(all)); more[len(all)].cause() != "quarantined" {
+		t.Errorf("the cause is %s", more[len(all)].cause())
+	}
+	l.repair()
 }
 
 // toldOf checks what /status, `twinlog status` and the metrics say.
