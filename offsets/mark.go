@@ -45,6 +45,12 @@ func ReseedKey(link string) string { return Reserved + link + ":reseed" }
 // remember it after a restart.
 func HaltKey(link, direction, lane string) string { return MarkKey(link, direction, lane) + ":halt" }
 
+// QuarantineKey is the hash in which a sink records, at the target, the keys
+// whose events go to the dead-letter topic.
+func QuarantineKey(link, direction, lane string) string {
+	return MarkKey(link, direction, lane) + ":quarantine"
+}
+
 // PartKey is the nth temporary key of a direction at its target, where a sink
 // builds what is too big for one batch.
 func PartKey(link, direction, lane string, n int) string {

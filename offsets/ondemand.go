@@ -15,6 +15,10 @@ type OnDemand struct {
 	DB    int32  `json:"db"`             // the only one; AllDatabases: all in scope
 	Rate  int    `json:"rate,omitempty"` // keys a second, at most; 0: no limit
 
+	// Changes has the values count as changes of this site: where both sites
+	// changed a key, that is a conflict.
+	Changes bool `json:"changes,omitempty"`
+
 	State  OnDemandState `json:"state"`
 	At     int32         `json:"at"`               // database under way; -1: none yet
 	Cursor string        `json:"cursor,omitempty"` // of SCAN there; empty: At is done

@@ -35,6 +35,11 @@ type batch struct {
 	adds    *temp   // it only adds to this temporary key: the mark stays where it is
 	temps   []*temp // that it uses
 
+	// Of a direction with dead letters.
+	letters []<-chan error // of events that were set aside
+	from    int64          // offset of the first event that its EXEC may apply
+	ahead   int            // commands between the mark and the first item
+
 	// Of a two-way link.
 	first     int64 // the lowest seen of events that are no HEARTBEATs
 	seen      int64 // of the last event
@@ -51,16 +56,17 @@ type item struct {
 	db          int32
 	command     string
 	key         []byte // aliases the Kafka record
+	fragments   int64  // offsets before offset that the event's other fragments have
 }
 
 func (b *batch) reset() {
-	*b = batch{body: b.body[:0], items: b.items[:0], decisions: b.decisions[:0], temps: b.temps[:0], quiet: true}
+	*b = batch{body: b.body[:0], items: b.items[:0], decisions: b.decisions[:0], temps: b.temps[:0], letters: b.letters[:0], quiet: true}
 }
 
 func (b *batch) empty() bool { return b.events == 0 }
 
 func (b *batch) full() bool {
-	return len(b.body) >= batchBytes || len(b.items) >= batchCommands || b.small && len(b.items) > 0
+	return len(b.body) >= batchBytes || len(b.items)+len(b.letters) >= batchCommands || b.small && len(b.items) > 0
 }
 
 // cover moves the end of the batch behind e, whose commands are in the body.

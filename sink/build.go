@@ -20,7 +20,8 @@ type builder struct {
 	ready     chan<- *batch
 	free      chan *batch // all batches that are not under way
 	translate translator
-	seq       int64 // of the last event taken
+	dead      *deadLetters // nil: what cannot be applied stops the sink
+	seq       int64        // of the last event taken
 	event     schema.Event
 	batch     *batch
 	side      *batch // being filled: it adds to a temporary key
@@ -64,10 +65,10 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 	cfg := &b.sink.cfg
 	e := &b.event
 	if err := cfg.Decoder.Decode(ctx, r.Value, e); err != nil {
-		return fmt.Errorf("topic %s, offset %d: %w: this record is not an event of this link, or damaged. Nothing was skipped. See what else writes to the topic. %s", cfg.Topic, r.Offset, err, cfg.anew())
+		return b.unreadable(ctx, r, err)
 	}
 	if err := b.check(e, r.Offset); err != nil {
-		return err
+		return b.repeated(ctx, r, e, err)
 	}
 	if err := cfg.atTarget(e); err != nil {
 		return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
@@ -92,7 +93,7 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 		return err
 	}
 	if e.Origin != cfg.Target && !offsets.IsReserved(e.Key) { // never apply what was born here, or a key of ours
-		if err := b.add(ctx, e, r.Offset); err != nil {
+		if err := b.admit(ctx, r, e); err != nil {
 			return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
 		}
 	}
@@ -182,8 +183,11 @@ func (b *builder) check(e *schema.Event, offset int64) error {
 	case e.Seq == b.seq+1 || first:
 		return nil
 	case e.Seq <= b.seq:
-		return fmt.Errorf("topic %s, offset %d: seq %d comes after seq %d: events stand there twice (something else wrote to the topic, or Kafka restored old data). "+
-			"Nothing of it was applied. %s", b.sink.cfg.Topic, offset, e.Seq, b.seq, b.sink.cfg.anew())
+		return &repeatedError{
+			place:  fmt.Sprintf("topic %s, offset %d", b.sink.cfg.Topic, offset),
+			what:   fmt.Sprintf("seq %d comes after seq %d: events stand there twice (something else wrote to the topic, or Kafka restored old data)", e.Seq, b.seq),
+			remedy: b.sink.cfg.anew(),
+		}
 	case b.seq == 0:
 		return fmt.Errorf("topic %s begins at offset %d with seq %d, which is neither the first event nor a snapshot: older events were removed by retention and %s has no mark. %s",
 			b.sink.cfg.Topic, offset, e.Seq, b.sink.cfg.Target, b.sink.cfg.anew())

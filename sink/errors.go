@@ -33,8 +33,9 @@ type DataError struct {
 	Reply         string // of the first one
 	Count         int    // how many commands of the batch failed
 
-	Fatal     bool      // the direction stops: a one-way link, or no conflict of a key
-	failed    []failure // on a two-way link
+	Fatal     bool      // not all are conflicts of a key on a two-way link
+	failed    []failure // conflicts, on a two-way link
+	fatal     []failure // the others, but for those that are no event's
 	markMoved bool      // since
 }
 
@@ -61,6 +62,8 @@ type RefusedError struct {
 	Seq, Offset   int64
 	Command, Key  string
 	Reply         string
+
+	items []failure // all events of the batch that it refuses; none: no event is to blame
 }
 
 func (e *RefusedError) Error() string {
@@ -70,6 +73,13 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("topic %s, offset %d (seq %d): target %s refuses %s on key %q: %s. Nothing of this batch took effect. "+
 		"Upgrade the target to the origin's version, or give its user the right, then resume",
 		e.Topic, e.Offset, e.Seq, e.Target, e.Command, e.Key, e.Reply)
+}
+
+// repeatedError tells that a seq was there before.
+type repeatedError struct{ place, what, remedy string }
+
+func (e *repeatedError) Error() string {
+	return e.place + ": " + e.what + ". Nothing of it was applied. " + e.remedy
 }
 
 // HaltError repeats, after a restart, what stopped the sink before it: the
@@ -128,6 +138,7 @@ func (t *target) judgeReply(command string, it *item, err error) error {
 	e := &RefusedError{Target: t.cfg.Target, Topic: t.cfg.Topic, Offset: -1, Command: command, Reply: strings.TrimSpace(err.Error())}
 	if it != nil {
 		e.Seq, e.Offset, e.Key = it.seq, it.offset, shown(it.key)
+		e.items = []failure{{*it, e.Reply}}
 	}
 	return e
 }

@@ -37,15 +37,20 @@ if ARGV[3] ~= '' and string.match(redis.call('INFO', 'replication'), 'master_rep
   return redis.error_reply('TOUCHED since its fence')
 end
 redis.call('SET', KEYS[1], ARGV[2])
-local replies, i = {}, 4
+local replies, failed, i = {}, false, 5
 while i <= #ARGV do
   local n = tonumber(ARGV[i])
   local reply = redis.pcall(unpack(ARGV, i + 1, i + n))
-  if type(reply) == 'table' and reply.err then replies[#replies + 1] = reply.err else replies[#replies + 1] = '' end
+  if type(reply) == 'table' and reply.err then
+    replies[#replies + 1], failed = reply.err, true
+  else
+    replies[#replies + 1] = ''
+  end
   i = i + n + 1
 end
 redis.call('SELECT', 0)
 redis.call('SET', KEYS[1], ARGV[2])
+if failed and ARGV[4] ~= '' then redis.call('HSET', KEYS[1] .. ':quarantine', 'suspect', ARGV[4]) end
 return replies`
 
 // isFull tells whether the target refused a batch for want of memory.
@@ -76,8 +81,12 @@ func (t *target) applyFull(ctx context.Context, b *batch, mark offsets.Mark) err
 	if len(b.decisions) > 0 {
 		fence = strconv.FormatInt(t.replOffset, 10)
 	}
-	t.out = appendArray(t.out[:0], 7+n)
-	for _, word := range []string{"EVAL", removeScript, "1", t.markKey, t.expect, text, fence} {
+	note := ""
+	if t.notes(b) {
+		note = (&suspect{from: b.from}).text()
+	}
+	t.out = appendArray(t.out[:0], 8+n)
+	for _, word := range []string{"EVAL", removeScript, "1", t.markKey, t.expect, text, fence, note} {
 		t.out = appendText(t.out, word)
 	}
 	t.conn.Raw(t.out)
@@ -119,6 +128,7 @@ func (t *target) removalErrors(b *batch, reply *redis.Reply) *DataError {
 			exec.Elems[1+i] = redis.Reply{Kind: '-', Str: e.Str}
 		}
 	}
+	b.ahead = 0
 	return t.dataErrors(b, &exec)
 }
 

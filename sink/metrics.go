@@ -15,6 +15,7 @@ type Metrics struct {
 	batchSeconds                                                                    prometheus.Histogram
 	unproven                                                                        prometheus.Gauge
 	leftOut                                                                         map[leftOutKind]*tally
+	deadLetters                                                                     tally
 }
 
 // leftOutKind is what was left out because the target has written since what
@@ -61,6 +62,7 @@ func NewMetrics(reg prometheus.Registerer, link, direction, site string) *Metric
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
 		}),
 	}
+	f.NewCounterFunc(prometheus.CounterOpts{Name: "twinlog_sink_dead_letters_total", Help: "Records written to the dead-letter topic."}, m.deadLetters.read)
 	for _, kind := range leftOutKinds {
 		t := &tally{}
 		m.leftOut[kind] = t
@@ -95,6 +97,7 @@ func (s *Sink) Observe(reg prometheus.Registerer) (remove func()) {
 	gauges := []prometheus.Collector{
 		gauge("lag_seconds", "Age of the last event applied while more are waiting, else 0. Includes the clocks' difference.", func() float64 { return s.Status().LagSeconds(time.Now()) }),
 		gauge("lag_events", "Offsets between the last event applied and the end of the topic.", func() float64 { return float64(s.Status().LagEvents()) }),
+		gauge("quarantined_keys", "Keys whose events go to the dead-letter topic until an r event or a deletion of them comes.", func() float64 { return float64(s.quarantined()) }),
 		gauge("seq", "Seq of the last event applied.", func() float64 { return float64(s.Status().Mark.Seq) }),
 	}
 	for _, g := range gauges {

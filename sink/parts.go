@@ -438,7 +438,8 @@ func (b *builder) addConsumer(v *partValue, under *schema.Event, offset int64, g
 // whole is a command whose fragments are arriving.
 type whole struct {
 	event schema.Event // with copies of what has come
-	index int32        // of the last fragment
+	begin int64        // offset of the first fragment
+	index int32        // of the last one
 	cuts  []cutArg
 }
 
@@ -454,7 +455,7 @@ func (b *builder) fragment(ctx context.Context, e *schema.Event, offset int64) e
 	w := b.whole
 	switch {
 	case e.Part.Index == 0 && w == nil:
-		w = &whole{event: schema.Event{Op: e.Op, DB: e.DB, Key: bytes.Clone(e.Key), Command: e.Command}}
+		w = &whole{event: schema.Event{Op: e.Op, DB: e.DB, Key: bytes.Clone(e.Key), Command: e.Command}, begin: offset}
 		b.whole = w
 	case w == nil || e.Part.Index != w.index+1 || e.Command != w.event.Command:
 		return fmt.Errorf("fragment %d of %s on key %q comes without the one before it", e.Part.Index, e.Command, shown(e.Key))
@@ -485,10 +486,17 @@ func (b *builder) fragment(ctx context.Context, e *schema.Event, offset int64) e
 	}
 	b.whole = nil
 	w.event.Seq, w.event.Seen, w.event.TsMs = e.Seq, e.Seen, e.TsMs
+	from := len(b.batch.items)
+	var err error
 	if len(w.cuts) == 0 {
-		return b.translate.decidable(b.batch, &w.event, offset)
+		err = b.translate.decidable(b.batch, &w.event, offset)
+	} else {
+		err = b.translate.writeCut(b.batch, &w.event, offset, w.cuts)
 	}
-	return b.translate.writeCut(b.batch, &w.event, offset, w.cuts)
+	for i := from; i < len(b.batch.items); i++ {
+		b.batch.items[i].fragments = offset - w.begin
+	}
+	return err
 }
 
 // addArg goes on with an argument of w.

@@ -18,7 +18,7 @@ const heartbeatWrite = time.Hour
 
 // pump applies events behind start until the first trouble. One goroutine
 // fetches and builds the next batch while the other has one in flight.
-func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark) error {
+func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark, dead *deadLetters) error {
 	consumer, err := kafka.NewConsumer(ctx, kafka.ConsumerConfig{
 		Client: s.cfg.Kafka, Metrics: s.cfg.Clients, ClientID: s.cfg.Group, Topic: s.cfg.Topic, Partition: 0, Offset: start.Offset + 1, FromStart: start.Seq == 0, MaxBytes: s.cfg.MaxMemory / 4,
 	})
@@ -40,13 +40,13 @@ func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark) error {
 	g.Go(func() error { return mirror.run(ctx) })
 	g.Go(func() error {
 		b := &builder{
-			sink: s, consumer: consumer, ready: ready, free: free, seq: start.Seq, target: t,
+			sink: s, consumer: consumer, ready: ready, free: free, seq: start.Seq, target: t, dead: dead,
 			translate: translator{grace: s.cfg.ExpiryGrace.Milliseconds(), now: time.Now, v7: t.v7, mark: t.markKey, expiresFields: t.expiresFields, hsetex: t.hsetex},
 		}
 		return b.run(ctx)
 	})
 	g.Go(func() error {
-		a := &applier{sink: s, target: t, ready: ready, free: free, mark: start, written: time.Now(), mirror: mirror}
+		a := &applier{sink: s, target: t, ready: ready, free: free, dead: dead, mark: start, written: time.Now(), mirror: mirror}
 		return a.run(ctx)
 	})
 	return g.Wait()
@@ -58,6 +58,7 @@ type applier struct {
 	target  *target
 	ready   <-chan *batch
 	free    chan<- *batch
+	dead    *deadLetters // nil: what cannot be applied stops the sink
 	mark    offsets.Mark // last one written or started from
 	written time.Time
 	mirror  *mirror
@@ -92,17 +93,21 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 	s := a.sink
 	if b.wipe != nil {
 		if err := a.wipe(ctx, b); err != nil {
-			return a.trouble(ctx, err)
+			return a.trouble(ctx, b, err)
 		}
 		return nil
 	}
 	if b.adds != nil {
 		if err := a.target.apply(context.WithoutCancel(ctx), b, a.mark); err != nil {
-			return a.trouble(ctx, err)
+			return a.trouble(ctx, b, err)
 		}
 		s.hook("part-applied")
 		return nil
 	}
+	if err := a.dead.await(ctx, b.letters); err != nil {
+		return err
+	}
+	b.from = a.mark.Offset + 1
 	mark := b.mark(s.cfg.TopicID, a.mark.Generation)
 	switch {
 	case b.empty(): // only control records of Kafka
@@ -112,9 +117,12 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 		// A batch under way is finished even while stopping: half a second
 		// now is cheaper than reading it all again.
 		if err := a.settle(a.send(ctx, b, mark), b); err != nil {
-			return a.trouble(ctx, err)
+			return a.trouble(ctx, b, err)
 		}
 		a.mark, a.written = mark, time.Now()
+		if len(b.letters) > 0 {
+			s.forgetLetters(mark)
+		}
 		s.last = written{a.target.runID, a.target.replid, mark}
 		s.cuts.forget()
 		s.cfg.Metrics.applied(b, time.Since(started))
@@ -210,7 +218,7 @@ const mostHeld = 10_000
 // the key differs, and home's value settles it.
 func (a *applier) settle(err error, b *batch) error {
 	var data *DataError
-	if !errors.As(err, &data) || data.Fatal {
+	if !errors.As(err, &data) || len(data.failed) == 0 {
 		return err
 	}
 	ledger := a.sink.cfg.Ledger
@@ -229,7 +237,10 @@ func (a *applier) settle(err error, b *batch) error {
 	first := data.failed[0] // the others are among the conflicts
 	a.sink.cfg.Log.Warn("commands had no effect: the keys differ between the sites, and home's values settle it", "site", a.sink.cfg.Target,
 		"commands", len(data.failed), "first", first.command, "db", first.db, "key", shown(first.key), "seq", first.seq, "offset", first.offset, "reply", first.reply)
-	if data.markMoved {
+	switch {
+	case data.Fatal: // others are no conflicts
+		return err
+	case data.markMoved:
 		return errMarkMoved
 	}
 	return nil
@@ -256,7 +267,11 @@ func (a *applier) sendOnce(ctx context.Context, b *batch, mark offsets.Mark) err
 }
 
 // trouble decides whether the batch may be tried again.
-func (a *applier) trouble(ctx context.Context, err error) error {
+func (a *applier) trouble(ctx context.Context, b *batch, err error) error {
+	var aside *setAsideError
+	if err = a.sink.aside(ctx, a.target, b, err); errors.As(err, &aside) {
+		return err
+	}
 	var data *DataError
 	if errors.As(err, &data) {
 		a.sink.cfg.Metrics.errors.Inc()

@@ -8,6 +8,8 @@ import (
 	"hash/maphash"
 	"strconv"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"twinlog/internal/command"
 	"twinlog/internal/kafka"
 	"twinlog/internal/redis"
@@ -326,7 +328,7 @@ func (r *removal) scan(ctx context.Context, topic string, from, end int64, visit
 	}
 	defer c.Close()
 	var e schema.Event
-	for {
+	for begun := false; ; {
 		records, err := c.Poll(ctx)
 		if err != nil {
 			return fmt.Errorf("reading %s again: %w", topic, err)
@@ -339,6 +341,9 @@ func (r *removal) scan(ctx context.Context, topic string, from, end int64, visit
 				continue
 			}
 			if err := cfg.Decoder.Decode(ctx, record.Value, &e); err != nil {
+				if r.provesNothing(record, begun, err) {
+					continue
+				}
 				return fmt.Errorf("topic %s, offset %d: %w", topic, record.Offset, err)
 			}
 			if topic == cfg.Topic {
@@ -346,9 +351,17 @@ func (r *removal) scan(ctx context.Context, topic string, from, end int64, visit
 					return fmt.Errorf("topic %s, offset %d: %w", topic, record.Offset, err)
 				}
 			}
+			begun = begun || e.Seq >= r.end.Begin
 			if err := visit(&e); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// provesNothing tells whether a record that cannot be read was set aside and
+// may be passed over: not where the snapshot is, whose key it may be.
+func (r *removal) provesNothing(record *kgo.Record, begun bool, err error) bool {
+	_, ours := header(record, schema.HeaderOp)
+	return r.dead != nil && (!begun || !ours) && !errors.Is(err, schema.ErrRegistryUnavailable)
 }

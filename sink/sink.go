@@ -55,8 +55,9 @@ type Config struct {
 
 	Intercept    bool // refuse a target that is not empty before anything was applied
 	ExpiryGrace  time.Duration
-	ClearHalt    bool  // pass the event that stopped this sink before
-	SnapshotOnly bool  // end after the first SNAPSHOT_END
+	ClearHalt    bool // pass the event that stopped this sink before
+	SnapshotOnly bool // end after the first SNAPSHOT_END
+	DeadLetter   DeadLetter
 	MaxMemory    int64 // bytes of fetched events and of what SNAPSHOT_END compares
 
 	Log     *slog.Logger
@@ -88,6 +89,13 @@ type Sink struct {
 	cuts   cuts
 	last   written
 	full   atomic.Bool // the target had no memory left when it was last written
+
+	// Of a direction with dead letters. mu guards the first three.
+	quarantine   *quarantine
+	letters      letterLog
+	lettersAhead map[int64]struct{} // offsets of those that Kafka has and the mark has not passed
+	refused      map[int64]string   // events that the target refused, by offset, and what it said
+	failed       *failures          // in the last EXEC, until they are set aside
 }
 
 // Status is what a sink tells about itself.
@@ -127,9 +135,14 @@ func (s *Sink) Run(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		before := s.Status().Mark
 		err := s.session(ctx)
+		var aside *setAsideError
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // stopped: an orderly end
+		case errors.As(err, &aside):
+			s.take(aside)
+			attempt = -1
+			continue
 		case errors.Is(err, ErrSnapshotDone):
 			return err
 		case !healable(err):
@@ -162,6 +175,11 @@ func (s *Sink) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	dead, err := s.newDeadLetters(ctx, target, start)
+	if err != nil {
+		return err
+	}
+	defer dead.close()
 	s.cfg.Log.Info("applying", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", start.Seq, "offset", start.Offset)
 	s.setWaiting("")
 	if s.cfg.Ledger != nil {
@@ -170,7 +188,7 @@ func (s *Sink) session(ctx context.Context) error {
 	if !s.cfg.Intercept || start.Seq > 0 { // else from the first mark on
 		s.update(func(st *Status) { st.Applying = true })
 	}
-	return s.pump(ctx, target, start)
+	return s.pump(ctx, target, start, dead)
 }
 
 // Status returns a snapshot of the sink's state. It may be called from any

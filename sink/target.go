@@ -148,10 +148,15 @@ func (t *target) apply(ctx context.Context, b *batch, mark offsets.Mark) error {
 	text := mark.String()
 	t.out = appendCommand(t.out[:0], "MULTI")
 	t.out = appendCommand(t.out, "SET", t.markKey, text)
-	queued := 1 + len(b.items)
+	t.beginNote(b)
+	queued := 1 + b.ahead + len(b.items)
 	t.conn.Raw(t.out)
 	t.conn.Raw(b.body)
 	t.out = t.out[:0]
+	if b.ahead > 0 {
+		t.endNote(b)
+		queued++
+	}
 	if b.wipes {
 		t.out = appendCommand(t.out, "SELECT", "0")
 		t.out = appendCommand(t.out, "SET", t.markKey, text)
@@ -179,8 +184,8 @@ func (t *target) judge(ctx context.Context, b *batch, queued int, text string) e
 		if err != nil {
 			return err
 		}
-		if err := reply.Err(); err != nil && refusal == nil {
-			refusal = t.refusedItem(b.item(i-2), err)
+		if err := reply.Err(); err != nil {
+			refusal = t.refusedToo(refusal, b.item(i-2-b.ahead), err)
 		}
 	}
 	exec, err := t.receive(ctx)
@@ -263,18 +268,38 @@ func (t *target) dataErrors(b *batch, exec *redis.Reply) *DataError {
 		}
 		if first == nil {
 			first = &DataError{Target: t.cfg.Target, Topic: t.cfg.Topic, Reply: err.Error()}
-			if it := b.item(i - 1); it != nil {
+			if it := b.item(i - 1 - b.ahead); it != nil {
 				first.Seq, first.Offset, first.DB, first.Command, first.Key = it.seq, it.offset, it.db, it.command, shown(it.key)
 			}
 		}
 		first.Count++
-		it := b.item(i - 1)
+		it := b.item(i - 1 - b.ahead)
 		if it == nil || b.prints == nil || !it.mayFail(err) {
 			first.Fatal = true
+			if it != nil {
+				first.fatal = append(first.fatal, failure{*it, err.Error()})
+			}
 			continue
 		}
 		first.failed = append(first.failed, failure{*it, err.Error()})
 	}
+	return first
+}
+
+// refusedToo adds the refusal of one more command to what was refused before.
+func (t *target) refusedToo(before error, it *item, err error) error {
+	this := t.refusedItem(it, err)
+	var first, next *RefusedError
+	if !errors.As(before, &first) {
+		if before == nil {
+			return this
+		}
+		return before
+	}
+	if !errors.As(this, &next) {
+		return this // a state of the target, which tells more
+	}
+	first.items = append(first.items, next.items...)
 	return first
 }
 

@@ -33,11 +33,11 @@ const (
 
 // bigRead is a value that is handed to the capture part by part.
 type bigRead struct {
-	met    chan struct{} // closed when the capture waits at the barrier
-	missed chan struct{} // closed when it will not come there
-	events chan *schema.Event
-	taken  chan struct{} // one for each event: its memory may be used again
-	demand bool          // the value is demanded, whether the key is dirty or not
+	met     chan struct{} // closed when the capture waits at the barrier
+	missed  chan struct{} // closed when it will not come there
+	events  chan *schema.Event
+	taken   chan struct{} // one for each event: its memory may be used again
+	refresh bool          // unless the key is dirty
 }
 
 var (
@@ -50,7 +50,7 @@ func (v *values) readBig(ctx context.Context, k offsets.DirtyKey, demand *offset
 	log := v.source.cfg.Log
 	for try := 1; try <= bigTries; try++ {
 		started := time.Now()
-		known, err := v.inParts(ctx, k, demand != nil)
+		known, err := v.inParts(ctx, k, demand != nil && !demand.Changes)
 		switch {
 		case err == nil && known:
 			log.Info("read a big value in parts", "site", v.source.cfg.Site, "db", k.DB, "key", shown(k.Name), "seconds", time.Since(started).Seconds())
@@ -83,7 +83,7 @@ func (v *values) readBig(ctx context.Context, k offsets.DirtyKey, demand *offset
 
 // inParts hands the value of k to the capture; known is false if its type
 // cannot be read in parts.
-func (v *values) inParts(ctx context.Context, k offsets.DirtyKey, demand bool) (known bool, err error) {
+func (v *values) inParts(ctx context.Context, k offsets.DirtyKey, refresh bool) (known bool, err error) {
 	name := string(k.Name)
 	// EXISTS first: it removes what has expired, which WATCH does not notice.
 	replies, err := v.all(ctx, []string{"SELECT", strconv.Itoa(int(k.DB))}, []string{"EXISTS", name}, []string{"WATCH", name}, []string{"TYPE", name}, []string{"PEXPIRETIME", name})
@@ -100,7 +100,7 @@ func (v *values) inParts(ctx context.Context, k offsets.DirtyKey, demand bool) (
 		return false, err
 	}
 	entry := &rdb.Entry{Kind: rdb.Value, DB: k.DB, Key: k.Name, Type: string(replies[3].Str)}
-	big := &bigRead{met: make(chan struct{}), missed: make(chan struct{}), events: make(chan *schema.Event), taken: make(chan struct{}), demand: demand}
+	big := &bigRead{met: make(chan struct{}), missed: make(chan struct{}), events: make(chan *schema.Event), taken: make(chan struct{}), refresh: refresh}
 	if err := v.dropBarrier(ctx, k, big); err != nil {
 		return true, err
 	}
@@ -203,7 +203,7 @@ func (v *values) bigAt(ctx context.Context, big *bigRead, publish func([]schema.
 		}
 		if failed == nil {
 			one[0] = *e
-			if big.demand && e.Part.Index == 0 {
+			if big.refresh && e.Part.Index == 0 {
 				v.refreshes(one)
 				kind = one[0].Source.Snapshot
 			}

@@ -24,6 +24,11 @@ type KeysRequest struct {
 	Match string // as SCAN understands it; without special characters: one key, also if it does not exist
 	DB    int32  // offsets.AllDatabases: all in scope
 	Rate  int    // keys a second, at most; 0: no limit
+
+	// Changes has the values count as changes, which the ledgers know of: so that
+	// keys in quarantine at the target of a two-way link end equal, whatever
+	// became of them there.
+	Changes bool
 }
 
 // ErrNotStreaming tells that chosen keys cannot be published at the moment.
@@ -81,7 +86,7 @@ func (s *Source) SnapshotKeys(r KeysRequest) (string, error) {
 		return "", &BusyError{*running}
 	}
 	v.demand.wanted = &offsets.OnDemand{
-		ID: strconv.FormatUint(rand.Uint64(), 36), Match: offsets.Glob(r.Match), DB: r.DB, Rate: r.Rate, State: offsets.OnDemandRunning, At: -1,
+		ID: strconv.FormatUint(rand.Uint64(), 36), Match: offsets.Glob(r.Match), DB: r.DB, Rate: r.Rate, Changes: r.Changes, State: offsets.OnDemandRunning, At: -1,
 	}
 	v.wake()
 	return v.demand.wanted.ID, nil

@@ -438,7 +438,7 @@ func (v *values) at(ctx context.Context, id []byte, pos *offsets.Position, publi
 		return nil //nolint:nilerr // run tries again, at another barrier
 	}
 	for i, parts := range read.values {
-		if read.demand != nil {
+		if read.demand != nil && !read.demand.Changes {
 			v.refreshes(parts)
 		}
 		if i == len(read.values)-1 {

@@ -44,7 +44,7 @@ func workerOptions(c *config.Config, log *slog.Logger) app.Options {
 		},
 	}
 	for _, d := range c.Directions {
-		o.Directions = append(o.Directions, app.Direction{From: d.From, To: d.To, Snapshot: d.Snapshot, Existing: d.Existing, OnGap: d.OnGap, Scope: d.Scope})
+		o.Directions = append(o.Directions, app.Direction{From: d.From, To: d.To, Snapshot: d.Snapshot, Existing: d.Existing, OnGap: d.OnGap, Scope: d.Scope, DeadLetter: d.Errors == config.ErrorsDeadLetter})
 	}
 	return o
 }
@@ -56,7 +56,7 @@ func precheckConfig(c *config.Config) precheck.Config {
 		MaxEventBytes: c.Limits.MaxEventBytes, MaxTransactionBytes: c.Limits.MaxTransactionBytes, Warnings: c.Warnings(),
 	}
 	for _, d := range c.Directions {
-		p.Directions = append(p.Directions, precheck.Direction{From: d.From, To: d.To, Snapshot: string(d.Snapshot), Existing: d.Existing, Scope: d.Scope})
+		p.Directions = append(p.Directions, precheck.Direction{From: d.From, To: d.To, Snapshot: string(d.Snapshot), Existing: d.Existing, Scope: d.Scope, DeadLetter: d.Errors == config.ErrorsDeadLetter})
 	}
 	return p
 }

@@ -83,6 +83,18 @@ func writeStatus(out io.Writer, st *admin.Status) error {
 				fmt.Fprintf(out, "\n%s: %s\n", said.who, said.what)
 			}
 		}
+		writeQuarantine(out, d.Name, &d.Sink)
 	}
 	return nil
+}
+
+// writeQuarantine tells which keys are not kept in step, and what to do.
+func writeQuarantine(out io.Writer, direction string, s *admin.SinkStatus) {
+	if s.QuarantinedKeys == 0 {
+		return
+	}
+	fmt.Fprintf(out, "\n%s: %d keys are quarantined, the last ones below: mend the cause, then `twinlog snapshot -c FILE --direction %s --match KEY` repairs a key\n", s.Name, s.QuarantinedKeys, direction)
+	for _, q := range s.Quarantine {
+		fmt.Fprintf(out, "  db %d, key %q, since seq %d: %s\n", q.DB, []byte(q.Key), q.Seq, q.Reason)
+	}
 }

@@ -103,13 +103,14 @@ func twoWay() *fakeWorker {
 					Source: SourceStatus{Name: "source-a", State: StateRunning, Position: replid + ":104857600", Seq: 9007199254740993, Epoch: 2, BehindSeconds: 0.002},
 					Sink: SinkStatus{
 						Name: "sink-b", State: StateFailed, Trace: "WRONGTYPE <key> \"k&1\"\nat offset 41", Seq: 40, Offset: 41, LagEvents: 1204, LagSeconds: 12.5, LeftOut: 7,
+						DeadLetters: 3, QuarantinedKeys: 1, Quarantine: []Quarantined{{DB: 0, Key: Key("cart:<1>"), Seq: 31, Reason: "RPUSH: WRONGTYPE"}},
 					},
 					OnDemand: &OnDemand{ID: "x1", Match: "user:*", State: OnDemandRunning, Database: 3, Progress: 0.25, Keys: 1200},
 				},
 				{
 					Name: "b-to-a", Phase: PhaseCreated, Reason: "waiting for Redis b",
 					Source: SourceStatus{Name: "source-b", State: StateUnassigned},
-					Sink:   SinkStatus{Name: "sink-a", State: StateStopped, LagEvents: -1, LagSeconds: -1},
+					Sink:   SinkStatus{Name: "sink-a", State: StateStopped, LagEvents: -1, LagSeconds: -1, Quarantine: []Quarantined{}},
 				},
 			},
 			Conflicts: []Conflict{

@@ -85,6 +85,18 @@ type SinkStatus struct {
 	LagEvents  int64   `json:"lag_events"`  // offsets between it and the topic's end; -1: unknown
 	LagSeconds float64 `json:"lag_seconds"` // age of the last event applied while others wait; -1: unknown
 	LeftOut    int64   `json:"left_out"`    // removals and values left out since the worker was started
+
+	DeadLetters     int64         `json:"dead_letters"`     // records written to the dead-letter topic since the worker was started
+	QuarantinedKeys int           `json:"quarantined_keys"` // keys whose events go there
+	Quarantine      []Quarantined `json:"quarantine"`       // the last twenty of them, newest first
+}
+
+// Quarantined is a key whose events go to the dead-letter topic.
+type Quarantined struct {
+	DB     int32  `json:"db"`     // -1: any, its record does not tell
+	Key    Key    `json:"key"`    // cut to 1024 bytes
+	Seq    int64  `json:"seq"`    // of the first event that was not applied
+	Reason string `json:"reason"` // why it was not
 }
 
 // connector is what Kafka Connect's interface knows of a source or a sink.

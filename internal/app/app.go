@@ -61,6 +61,8 @@ type Direction struct {
 	Existing string // intercept or ignore
 	OnGap    string
 	Scope    scope.Scope
+	// DeadLetter has events that cannot be applied go to a topic.
+	DeadLetter bool
 }
 
 // Name is the direction's name: "a-to-b".
@@ -281,10 +283,19 @@ func (w *Worker) ensureTopics(ctx context.Context, client []kgo.Opt) error {
 			return err
 		})
 	}
+	if w.wantsDeadLetters() {
+		g.Go(func() error {
+			_, err := kafka.EnsureTopic(ctx, client, w.deadLetterTopic(), 1, kafka.TopicConfig{
+				ReplicationFactor: w.o.Kafka.Topic.ReplicationFactor, Retention: w.o.Kafka.Topic.Retention, MaxMessageBytes: w.o.MaxEventBytes + 2*topicHeadroom,
+			})
+			return err
+		})
+	}
 	return g.Wait()
 }
 
-// topicHeadroom is what a record may have besides its value: key, headers, framing.
+// topicHeadroom is what a record may have besides its value: key, headers,
+// framing. A dead letter has it twice: what was there, and why it is one.
 const topicHeadroom = 128 << 10
 
 func (w *Worker) setWaiting(what string) {

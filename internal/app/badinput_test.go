@@ -78,7 +78,7 @@ func newBadLink(t *testing.T, broker *testkit.Kafka, o linkOptions) *badLink {
 	}
 	b := &badLink{
 		t: t, name: fmt.Sprintf("bad-%d", badLinks.Add(1)), options: o,
-		link: &link{t: t, kafka: broker, a: testkit.StartRedis(t, o.argsA...), b: testkit.StartRedis(t, o.argsB...)},
+		link: &link{t: t, kafka: broker, a: startSite(t, o.serverA, o.argsA), b: startSite(t, o.serverB, o.argsB)},
 	}
 	b.configure(b.yaml())
 	return b

@@ -12,11 +12,15 @@ import (
 
 // SnapshotKeys makes a direction's source publish chosen keys again.
 func (w *Worker) SnapshotKeys(_ context.Context, direction string, keys admin.Keys) (string, error) {
-	s, err := w.sourceFor(direction)
+	h, s, err := w.sourceFor(direction)
 	if err != nil {
 		return "", err
 	}
-	id, err := s.SnapshotKeys(source.KeysRequest{Match: keys.Match, DB: keys.DB, Rate: keys.Rate})
+	quarantined := 0
+	if k := sinkOf(h.sink); k != nil {
+		quarantined, _ = k.Quarantine()
+	}
+	id, err := s.SnapshotKeys(source.KeysRequest{Match: keys.Match, DB: keys.DB, Rate: keys.Rate, Changes: quarantined > 0})
 	var busy *source.BusyError
 	switch {
 	case errors.Is(err, source.ErrNotStreaming), errors.As(err, &busy):
@@ -29,7 +33,7 @@ func (w *Worker) SnapshotKeys(_ context.Context, direction string, keys admin.Ke
 
 // StopKeys ends that.
 func (w *Worker) StopKeys(_ context.Context, direction string) error {
-	s, err := w.sourceFor(direction)
+	_, s, err := w.sourceFor(direction)
 	if err != nil {
 		return err
 	}
@@ -39,8 +43,8 @@ func (w *Worker) StopKeys(_ context.Context, direction string) error {
 	return nil
 }
 
-// sourceFor returns the running source of a direction.
-func (w *Worker) sourceFor(direction string) (*source.Source, error) {
+// sourceFor returns a direction and its running source.
+func (w *Worker) sourceFor(direction string) (*half, *source.Source, error) {
 	for _, h := range w.halves {
 		if h.Name() != direction {
 			continue
@@ -48,11 +52,11 @@ func (w *Worker) sourceFor(direction string) (*source.Source, error) {
 		state, _, _, _ := h.source.snapshot()
 		s := sourceOf(h.source)
 		if s == nil || state != admin.StateRunning && state != admin.StatePaused {
-			return nil, fmt.Errorf("%w: %s is %s", admin.ErrNotNow, h.source.name, state)
+			return nil, nil, fmt.Errorf("%w: %s is %s", admin.ErrNotNow, h.source.name, state)
 		}
-		return s, nil
+		return h, s, nil
 	}
-	return nil, fmt.Errorf("%w: this link has no direction %s", admin.ErrUnknownConnector, direction)
+	return nil, nil, fmt.Errorf("%w: this link has no direction %s", admin.ErrUnknownConnector, direction)
 }
 
 // shownOnDemand is what Status shows of a snapshot of chosen keys.

@@ -58,17 +58,29 @@ func (h *half) status(waiting string) (admin.Direction, bool) {
 	d.OnDemand = shownOnDemand(src.OnDemand)
 	d.Reason = firstOf(d.Reason, src.Waiting, reason)
 	var applied sink.Status
-	var leftOut int64
-	if k != nil {
-		applied, leftOut = k.Status(), k.LeftOut()
-	}
 	state, trace, reason, _ = h.sink.snapshot()
+	if k != nil {
+		applied = k.Status()
+	}
 	d.Sink = admin.SinkStatus{
 		Name: h.sink.name, State: state, Trace: trace, Seq: applied.Mark.Seq, Offset: applied.Mark.Offset,
-		LagEvents: applied.LagEvents(), LagSeconds: applied.LagSeconds(time.Now()), LeftOut: leftOut,
+		LagEvents: applied.LagEvents(), LagSeconds: applied.LagSeconds(time.Now()), Quarantine: []admin.Quarantined{},
+	}
+	if k != nil {
+		d.Sink.LeftOut, d.Sink.DeadLetters = k.LeftOut(), k.DeadLetters()
+		d.Sink.QuarantinedKeys, d.Sink.Quarantine = shownQuarantine(k.Quarantine())
 	}
 	d.Reason = firstOf(d.Reason, applied.Waiting, reason)
 	return d, src.Connected
+}
+
+func shownQuarantine(n int, last []sink.Quarantined) (int, []admin.Quarantined) {
+	shown := make([]admin.Quarantined, 0, len(last))
+	for _, q := range last {
+		key := shortKey(q.Key[:min(len(q.Key), offsets.MaxConflictKey)])
+		shown = append(shown, admin.Quarantined{DB: q.DB, Key: admin.Key(key), Seq: q.Seq, Reason: q.Reason})
+	}
+	return n, shown
 }
 
 func siteState(connected bool) admin.Site {

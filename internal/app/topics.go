@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,6 +46,14 @@ func (w *Worker) watchTopics(ctx context.Context, client []kgo.Opt) {
 			}
 		}
 	}
+}
+
+// deadLetterTopic is where all directions of the link put what cannot be
+// applied.
+func (w *Worker) deadLetterTopic() string { return w.o.Link + ".dead-letter" }
+
+func (w *Worker) wantsDeadLetters() bool {
+	return slices.ContainsFunc(w.halves, func(h *half) bool { return h.DeadLetter })
 }
 
 func (h *half) lostTopic(link, how string) {

@@ -79,10 +79,14 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 		if err != nil {
 			return nil, err
 		}
+		var deadLetter sink.DeadLetter
+		if h.DeadLetter {
+			deadLetter = sink.DeadLetter{Topic: w.deadLetterTopic(), MaxBytes: int32(w.o.MaxEventBytes + 2*topicHeadroom)}
+		}
 		s := sink.New(sink.Config{
 			Link: w.o.Link, Direction: h.Name(), Lane: lane, Target: h.To, Topic: h.topic, TopicID: h.topicID, Group: "twinlog." + w.o.Link + "." + h.Name(),
 			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To], Scope: h.Scope, OwnTopic: w.topicFrom(h.To),
-			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeHow().clear, MaxMemory: share,
+			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeHow().clear, DeadLetter: deadLetter, MaxMemory: share,
 			Log: w.o.Log, Metrics: sinkMetrics, Hook: w.o.Hook,
 		})
 		return observed[*sink.Sink]{s, w.registry}, nil

@@ -37,13 +37,19 @@ type Config struct {
 	warnings []Problem
 }
 
+// What becomes of an event that cannot be applied.
+const (
+	ErrorsFail       = "fail"        // it stops the direction
+	ErrorsDeadLetter = "dead_letter" // it goes to the topic <link>.dead-letter
+)
+
 // Direction is one half of the link.
 type Direction struct {
 	From, To string
 	Snapshot source.SnapshotMode
 	Existing string      // intercept or ignore; with no_data always ignore: nothing is copied
 	OnGap    string      // snapshot or fail
-	Errors   string      // fail or dead_letter
+	Errors   string      // ErrorsFail or ErrorsDeadLetter
 	Scope    scope.Scope // databases, databases_map, include, exclude, skip_commands
 }
 

@@ -182,7 +182,6 @@ spool: {dir: /s, max_bytes: 1TiB}
 	}
 	wantWarnings := []string{
 		"schema_registry.tls", "sites.x1.redis.master_name", "sites.x1.redis.read_from", "sites.x1.redis.write_addrs",
-		"directions[0].errors: dead_letter",
 		"limits.snapshot_rate", "limits.max_commands_per_second",
 	}
 	var options []string

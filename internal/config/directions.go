@@ -38,7 +38,7 @@ func directionConfig(o object, sites map[string]redis.Config) Direction {
 		Snapshot: source.SnapshotMode(o.field("snapshot").oneOf(string(source.SnapshotInitial), snapshotModes...)),
 		Existing: o.field("existing").oneOf("intercept", "intercept", "ignore"),
 		OnGap:    o.field("on_gap").oneOf("snapshot", "snapshot", "fail"),
-		Errors:   o.field("errors").oneOf("fail", "fail", "dead_letter"),
+		Errors:   o.field("errors").oneOf(ErrorsFail, ErrorsFail, ErrorsDeadLetter),
 	}
 	if d.From == d.To && d.From != "" {
 		o.field("to").problem("a direction leads from one site to the other: name the other site")
@@ -50,19 +50,11 @@ func directionConfig(o object, sites map[string]redis.Config) Direction {
 		d.Existing = "ignore"
 	}
 	d.Scope = scopeConfig(o)
-	warnDirection(o, d)
 	return d
 }
 
 var snapshotModes = []string{
 	string(source.SnapshotInitial), string(source.SnapshotInitialOnly), string(source.SnapshotNoData), string(source.SnapshotAlways),
-}
-
-// warnDirection tells what of a direction is not in effect yet.
-func warnDirection(o object, d Direction) {
-	if d.Errors == "dead_letter" {
-		o.field("errors").notYet(o.path+".errors: dead_letter", "an event that cannot be applied stops the direction")
-	}
 }
 
 // checkPair holds what two directions owe each other; o is the second.

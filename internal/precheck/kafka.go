@@ -47,6 +47,9 @@ func (b *brokers) check(ctx context.Context) {
 	for _, d := range b.cfg.Directions {
 		steps = append(steps, func(ctx context.Context, s *sheet) { b.topic(ctx, s, d) })
 	}
+	if slices.ContainsFunc(b.cfg.Directions, func(d Direction) bool { return d.DeadLetter }) {
+		steps = append(steps, b.deadLetters)
+	}
 	sheets := make([]sheet, len(steps))
 	var wg sync.WaitGroup
 	for i, step := range steps {

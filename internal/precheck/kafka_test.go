@@ -81,6 +81,10 @@ func TestTopicsInRealKafka(t *testing.T) {
 			{"topic-message-size", "a-to-b", OK, "1100000"},
 			{"topic-durability", "a-to-b", Warning, "one replica"},
 		}, false},
+		{"dead letters whose topic is not there", 1, good, func(c *Config) { c.Directions[0].DeadLetter = true }, []want{
+			{"topic-exists", "a-to-b", OK, "is there"},
+			{"topic-exists", "", OK, ".dead-letter is not there yet and will be created"},
+		}, false},
 		{"a wrong partition count", 3, good, nil, []want{{"topic-partitions", "a-to-b", Error, "3 partitions"}}, true},
 		{"a compacted topic", 1, with(good, "cleanup.policy", "compact"), nil, []want{{"topic-cleanup", "a-to-b", Error, "cleanup.policy=compact"}}, true},
 		{"a topic that is compacted and deleted", 1, with(good, "cleanup.policy", "compact,delete"), nil, []want{{"topic-cleanup", "a-to-b", Error, "compact"}}, true},

@@ -67,6 +67,8 @@ type Direction struct {
 	Snapshot string // initial, initial_only, no_data or always
 	Existing string // intercept or ignore
 	Scope    scope.Scope
+
+	DeadLetter bool // what cannot be applied goes to the dead-letter topic
 }
 
 func (d Direction) name() string { return d.From + "-to-" + d.To }

@@ -129,7 +129,9 @@ func TestWhatAServerSendsCannotSteerATerminal(t *testing.T) {
 // item finds one item of a report.
 func item(t *testing.T, r Report, name, where string) Item {
 	t.Helper()
-	at := slices.IndexFunc(r.Items, func(i Item) bool { return i.Name == name && (i.Site == where || i.Direction == where) })
+	at := slices.IndexFunc(r.Items, func(i Item) bool {
+		return i.Name == name && (where == i.Site || where == i.Direction) && (where != "" || i.Site+i.Direction == "")
+	})
 	if at < 0 {
 		t.Fatalf("the report has no %s of %q:\n%s", name, where, text(t, r))
 	}

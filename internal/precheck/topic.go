@@ -27,20 +27,34 @@ const (
 func (b *brokers) topic(ctx context.Context, s *sheet, d Direction) {
 	s.direction = d.name()
 	topic := b.cfg.Link + "." + d.name()
+	if b.existing(ctx, s, topic, headroom) {
+		b.noteBegun(ctx, d, topic)
+	}
+}
+
+// deadLetters checks the topic of what cannot be applied. Its records have
+// headers of their own besides those of the events.
+func (b *brokers) deadLetters(ctx context.Context, s *sheet) {
+	b.existing(ctx, s, b.cfg.Link+".dead-letter", 2*headroom)
+}
+
+// existing checks a topic of the link, or whether it may be created, and tells
+// whether it is there. Its records have up to headroom bytes besides their
+// values.
+func (b *brokers) existing(ctx context.Context, s *sheet, topic string, headroom int) bool {
 	rights, err := b.rights(ctx, topic)
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		b.creatable(ctx, s, topic)
-		return
+		return false
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		s.error("topic-rights", "the user may not see topic "+topic, "grant Describe, DescribeConfigs, Create, Read and Write on topics with the prefix "+b.cfg.Link+".")
-		return
+		return false
 	case err != nil:
 		s.error("topic-exists", "asking for topic "+topic+": "+err.Error(), "see the brokers' logs")
-		return
+		return false
 	}
 	s.ok("topic-exists", "topic "+topic+" is there")
-	b.noteBegun(ctx, d, topic)
 	judgeRights(s, topic, rights)
 	info, found, err := kafka.DescribeTopic(ctx, b.opts, topic)
 	if err == nil && !found {
@@ -53,9 +67,10 @@ func (b *brokers) topic(ctx context.Context, s *sheet, d Direction) {
 		for _, name := range []string{"topic-cleanup", "topic-retention", "topic-message-size", "topic-durability"} {
 			s.warning(name, "cannot be told: "+err.Error(), "grant DescribeConfigs on topics with the prefix "+b.cfg.Link+".")
 		}
-		return
+		return true
 	}
-	b.judgeTopic(s, topic, info)
+	b.judgeTopic(s, topic, info, headroom)
+	return true
 }
 
 // noteBegun notes a direction whose topic holds events.
@@ -155,7 +170,7 @@ func judgePartitions(s *sheet, topic string, partitions int) {
 		"events would lose their order: delete the topic or give the link another name")
 }
 
-func (b *brokers) judgeTopic(s *sheet, topic string, info kafka.TopicInfo) {
+func (b *brokers) judgeTopic(s *sheet, topic string, info kafka.TopicInfo, headroom int) {
 	alter := func(config string) string {
 		return "kafka-configs.sh --alter --entity-type topics --entity-name " + topic + " --add-config " + config
 	}

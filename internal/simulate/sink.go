@@ -302,7 +302,7 @@ func (s *site) isVoid(p *plan) bool {
 // expiry does. It returns what the stream says of it.
 func (s *site) expireInside(p *plan, name string) [][]byte {
 	args := expiry(name)
-	if slices.ContainsFunc(p.events, func(r record) bool { return r.Event.IsRefresh() && bytes.Equal(r.Event.Key, args[1]) }) {
+	if slices.ContainsFunc(p.events, func(r record) bool { return r.IsRefresh() && bytes.Equal(r.Key, args[1]) }) {
 		return nil // the sink sees to that
 	}
 	if isExact(string(args[1])) || !slices.ContainsFunc(p.actions, func(a change) bool { return a.touches(string(args[1])) }) {

@@ -24,6 +24,7 @@ type Process struct {
 	config string
 	addr   string
 	log    string
+	ignore []string // arguments of the worker
 	http   *http.Client
 	child  *child
 }
@@ -76,6 +77,9 @@ func (p *Process) LogFile() string { return p.log }
 // nth time it passes a point.
 func Failpoint(name string, n int) string { return fmt.Sprintf("TWINLOG_FAILPOINT=%s:%d", name, n) }
 
+// Ignore has the worker start although an item of the pre-check failed.
+func (p *Process) Ignore(item string) { p.ignore = append(p.ignore, "--ignore", item) }
+
 // Start starts the worker with env added to the environment. It does not
 // wait until the worker is ready.
 func (p *Process) Start(env ...string) {
@@ -88,7 +92,7 @@ func (p *Process) Start(env ...string) {
 		p.tb.Fatal(err)
 	}
 	defer log.Close() // the child has its own
-	cmd := exec.Command(p.binary, "run", "-c", p.config)
+	cmd := exec.Command(p.binary, append([]string{"run", "-c", p.config}, p.ignore...)...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if p.child, err = startChild(cmd); err != nil {
