@@ -11,16 +11,17 @@ import (
 )
 
 // Delay is a distance between two machines: a TCP proxy that hands on what it
-// gets, in each direction, as much later as it is told.
+// gets, in each direction, as much later as it is told. It can be cut, and led
+// to another machine.
 type Delay struct {
-	target   string
 	listener net.Listener
-	delay    atomic.Int64 // nanoseconds, one way
+	to, from atomic.Int64 // nanoseconds: the way to the target, the way back
 	done     chan struct{}
 	running  sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{} // nil: closed
+	mu     sync.Mutex
+	target string
+	conns  map[net.Conn]struct{} // nil: closed
 }
 
 // Each way of a connection holds at most so much that is under way.
@@ -46,7 +47,36 @@ func StartDelay(tb testing.TB, addr, target string) *Delay {
 func (d *Delay) Addr() string { return d.listener.Addr().String() }
 
 // Set makes what is read from now on arrive oneWay later.
-func (d *Delay) Set(oneWay time.Duration) { d.delay.Store(int64(oneWay)) }
+func (d *Delay) Set(oneWay time.Duration) { d.SetWays(oneWay, oneWay) }
+
+// SetWays is Set with another distance each way: to the target, and back.
+func (d *Delay) SetWays(to, from time.Duration) {
+	d.to.Store(int64(to))
+	d.from.Store(int64(from))
+}
+
+// Cut ends all connections; what is under way is lost. New ones may be made.
+func (d *Delay) Cut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		c.Close()
+	}
+}
+
+// Lead cuts all connections and leads those to come to another target.
+func (d *Delay) Lead(target string) {
+	d.mu.Lock()
+	d.target = target
+	d.mu.Unlock()
+	d.Cut()
+}
+
+func (d *Delay) leadsTo() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.target
+}
 
 func (d *Delay) close() {
 	close(d.done)
@@ -66,7 +96,7 @@ func (d *Delay) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", d.target)
+		server, err := net.Dial("tcp", d.leadsTo())
 		if err != nil {
 			client.Close() // as a machine without that server would
 			continue
@@ -75,8 +105,8 @@ func (d *Delay) accept() {
 			return
 		}
 		var ways sync.WaitGroup
-		ways.Go(func() { d.carry(client, server) })
-		ways.Go(func() { d.carry(server, client) })
+		ways.Go(func() { d.carry(client, server, &d.to) })
+		ways.Go(func() { d.carry(server, client, &d.from) })
 		d.running.Go(func() {
 			ways.Wait()
 			d.disown(client, server)
@@ -114,12 +144,12 @@ type chunkUnderWay struct {
 }
 
 // carry passes on one way of a connection until either end closes it.
-func (d *Delay) carry(from, to net.Conn) {
+func (d *Delay) carry(from, to net.Conn, delay *atomic.Int64) {
 	underWay := make(chan chunkUnderWay, delayChunks)
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer close(underWay)
-		d.read(from, underWay)
+		read(from, underWay, delay)
 	})
 	if err := d.write(to, underWay); err != nil {
 		from.Close() // ends read
@@ -129,11 +159,11 @@ func (d *Delay) carry(from, to net.Conn) {
 	reader.Wait()
 }
 
-func (d *Delay) read(from net.Conn, underWay chan<- chunkUnderWay) {
+func read(from net.Conn, underWay chan<- chunkUnderWay, delay *atomic.Int64) {
 	for {
 		b := make([]byte, delayChunk)
 		n, err := from.Read(b)
-		underWay <- chunkUnderWay{time.Now().Add(time.Duration(d.delay.Load())), b[:n]}
+		underWay <- chunkUnderWay{time.Now().Add(time.Duration(delay.Load())), b[:n]}
 		if err != nil {
 			return
 		}

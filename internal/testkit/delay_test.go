@@ -49,12 +49,8 @@ func TestDelayIsAddedEachWay(t *testing.T) {
 	for _, oneWay := range []time.Duration{0, 50 * time.Millisecond, 0} {
 		d.Set(oneWay)
 		started := time.Now()
-		b := make([]byte, 4)
-		if _, err := c.Write([]byte("ping")); err != nil {
+		if err := echoed(c, "ping"); err != nil {
 			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(c, b); err != nil || string(b) != "ping" {
-			t.Fatalf("%q %v", b, err)
 		}
 		if took := time.Since(started); took < 2*oneWay || took > 2*oneWay+time.Second {
 			t.Errorf("%v one way: there and back took %v", oneWay, took)
@@ -89,5 +85,51 @@ func TestDelayEndsWithItsServer(t *testing.T) {
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a connection to a server that is not there: %v", err)
+	}
+}
+
+func TestDelayOfOneWayOnly(t *testing.T) {
+	d := StartDelay(t, "127.0.0.1:0", echo(t))
+	const far = 400 * time.Millisecond
+	for _, ways := range [][2]time.Duration{{far, 0}, {0, far}} {
+		d.SetWays(ways[0], ways[1])
+		started := time.Now()
+		if err := echoed(dial(t, d.Addr()), "ping"); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(started); took < far || took > 2*far {
+			t.Errorf("%v: there and back took %v", ways, took)
+		}
+	}
+}
+
+func echoed(c net.Conn, text string) error {
+	if _, err := c.Write([]byte(text)); err != nil {
+		return err
+	}
+	b := make([]byte, len(text))
+	_, err := io.ReadFull(c, b)
+	return err
+}
+
+// What is under way when a connection is cut never arrives.
+func TestDelayIsCutAndLedElsewhere(t *testing.T) {
+	d := StartDelay(t, "127.0.0.1:0", freeAddr(t))
+	d.Lead(echo(t))
+	c := dial(t, d.Addr())
+	if err := echoed(c, "ping"); err != nil {
+		t.Fatal(err)
+	}
+	d.SetWays(time.Hour, 0)
+	if _, err := c.Write([]byte("lost")); err != nil {
+		t.Fatal(err)
+	}
+	d.Set(0)
+	d.Cut()
+	if err := echoed(c, "ping"); err == nil {
+		t.Error("a connection that was cut answers")
+	}
+	if err := echoed(dial(t, d.Addr()), "ping"); err != nil {
+		t.Errorf("a connection made behind the cut: %v", err)
 	}
 }

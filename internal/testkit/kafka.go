@@ -95,6 +95,9 @@ func (k *Kafka) Distant() []string {
 // SetDistance sets how long each way to and from a distant broker takes.
 func (k *Kafka) SetDistance(oneWay time.Duration) { k.far.Set(oneWay) }
 
+// Far is what lies between a distant broker and its clients.
+func (k *Kafka) Far() *Delay { return k.far }
+
 // Real tells whether this is Apache Kafka, so that crashes of it mean something.
 func (k *Kafka) Real() bool { return k.embedded == nil }
 
@@ -106,6 +109,17 @@ func (k *Kafka) Kill() {
 	}
 	if err := k.server.kill(); err != nil {
 		k.tb.Fatal(err)
+	}
+}
+
+// Stop ends the broker in good order, as SIGTERM does.
+func (k *Kafka) Stop() {
+	k.tb.Helper()
+	k.signal(syscall.SIGTERM)
+	select {
+	case <-k.server.done:
+	case <-time.After(startTimeout):
+		k.tb.Fatalf("Kafka %s does not end", k.addr)
 	}
 }
 

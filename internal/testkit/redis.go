@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -105,7 +106,10 @@ func (r *Redis) Stop() {
 
 // Restart starts the server again, after Kill or Stop, with the files that it
 // left, and waits until it answers.
-func (r *Redis) Restart() {
+func (r *Redis) Restart() { r.RestartWith() }
+
+// RestartWith is Restart with further arguments for this once.
+func (r *Redis) RestartWith(more ...string) {
 	r.tb.Helper()
 	if r.server != nil && !r.server.ended() {
 		r.tb.Fatalf("redis-server %s still runs: Kill or Stop it first", r.addr)
@@ -117,7 +121,7 @@ func (r *Redis) Restart() {
 	args := append([]string{
 		"--bind", host, "--port", port, "--dir", r.dir, "--logfile", r.logFile(),
 		"--save", "", "--repl-diskless-sync-delay", "0",
-	}, r.args...)
+	}, append(slices.Clone(r.args), more...)...)
 	cmd := exec.Command(r.binary, args...)
 	cmd.Env = append(os.Environ(), r.env...)
 	r.server, err = startChild(cmd)
@@ -149,7 +153,7 @@ func newClientOf(addr string, db int) *goredis.Client {
 }
 
 // shownLog is how much of a log a failed test shows.
-const shownLog = 4 << 10
+const shownLog = 16 << 10
 
 // tail returns the end of a log file, or why there is none.
 func tail(path string) string {

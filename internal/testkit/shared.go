@@ -24,6 +24,10 @@ type SharedOptions struct {
 	Keys    int // of all types together; 0: 200
 	Clients int // 0: 4
 	Rate    int // operations a second of all clients together; 0: as fast as they can
+
+	// Outages: the server may go away for a while. What it did not answer
+	// leaves open by how much a sum is higher.
+	Outages bool
 }
 
 // Shared writes what another Shared at the other site writes too: every write
@@ -36,6 +40,7 @@ type Shared struct {
 	clients []*sharedClient
 	done    atomic.Int64
 	refused atomic.Int64
+	cut     atomic.Int64
 
 	stop  context.CancelFunc
 	ended chan struct{}
@@ -55,8 +60,24 @@ type sharedClient struct {
 	sharedKeys
 	redis    *goredis.Client
 	name     string
-	counters [sharedCounters]int64
-	added    [sharedSets]int // members <name>-0 to <name>-<n-1>
+	counters [sharedCounters]sum
+	added    [sharedSets]int             // members <name>-0 to <name>-<n-1>
+	open     [sharedSets]map[string]bool // of those, the ones that were never answered
+}
+
+// sum is what the server acknowledged, and by how much what it never answered
+// may have changed it.
+type sum struct{ known, down, up int64 }
+
+func (s *sum) add(n int64, answered bool) {
+	switch {
+	case answered:
+		s.known += n
+	case n < 0:
+		s.down += n
+	default:
+		s.up += n
+	}
 }
 
 // StartShared begins to write. The load goes on until Stop, at the latest
@@ -102,6 +123,9 @@ func StartShared(tb testing.TB, o SharedOptions) *Shared {
 // many of them with an error.
 func (s *Shared) Operations() (all, refused int64) { return s.done.Load(), s.refused.Load() }
 
+// Cut is how many operations the server has not answered.
+func (s *Shared) Cut() int64 { return s.cut.Load() }
+
 // Stop ends the load and waits for its last answers.
 func (s *Shared) Stop() error {
 	s.stop()
@@ -132,6 +156,10 @@ func (s *Shared) write(ctx context.Context, c *sharedClient) error {
 		case errors.Is(err, goredis.Nil), err == nil:
 		case errors.As(err, &refused): // such as WRONGTYPE: that is part of it
 			s.refused.Add(1)
+		case s.o.Outages:
+			s.cut.Add(1)
+			awaitServer(ctx, c.redis)
+			continue
 		default:
 			return fmt.Errorf("shared load on %s: %w", s.o.Addr, err)
 		}
@@ -193,19 +221,51 @@ func (c *sharedClient) count(ctx context.Context) error {
 		return c.redis.PExpire(ctx, key, 2*time.Hour).Err()
 	}
 	err := c.redis.IncrBy(ctx, key, n).Err()
-	if err == nil {
-		c.counters[i] += n
+	if err == nil || !isReply(err) {
+		c.counters[i].add(n, err == nil)
 	}
 	return err
 }
 
+// isReply tells whether an error is what the server answered.
+func isReply(err error) bool {
+	var reply goredis.Error
+	return errors.As(err, &reply)
+}
+
+// awaitServer waits until a server answers again.
+func awaitServer(ctx context.Context, client *goredis.Client) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for client.Ping(ctx).Err() != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 func (c *sharedClient) add(ctx context.Context) error {
 	i := c.random.IntN(sharedSets)
-	err := c.redis.SAdd(ctx, memberKey(i), c.name+"-"+strconv.Itoa(c.added[i])).Err()
-	if err == nil {
-		c.added[i]++
+	member := c.name + "-" + strconv.Itoa(c.added[i])
+	err := c.redis.SAdd(ctx, memberKey(i), member).Err()
+	if err != nil && isReply(err) {
+		return err
+	}
+	c.added[i]++
+	if err != nil {
+		c.open[i] = setOf(c.open[i], member)
 	}
 	return err
+}
+
+func setOf(m map[string]bool, key string) map[string]bool {
+	if m == nil {
+		m = map[string]bool{}
+	}
+	m[key] = true
+	return m
 }
 
 func counterKey(i int) string { return "sum:counter:" + strconv.Itoa(i) }
@@ -226,16 +286,16 @@ func verifySums(ctx context.Context, addr string, db int, clients []*sharedClien
 	defer server.Close()
 	var errs []error
 	for i := range sharedCounters {
-		var want int64
+		var want sum
 		for _, c := range clients {
-			want += c.counters[i]
+			want = sum{want.known + c.counters[i].known, want.down + c.counters[i].down, want.up + c.counters[i].up}
 		}
 		got, err := server.Get(ctx, counterKey(i)).Int64()
 		if err != nil && !errors.Is(err, goredis.Nil) {
 			return fmt.Errorf("reading %s of db %d: %w", counterKey(i), db, err)
 		}
-		if got != want {
-			errs = append(errs, fmt.Errorf("%s of db %d is %d, the increments are %d together", counterKey(i), db, got, want))
+		if got < want.known+want.down || got > want.known+want.up {
+			errs = append(errs, fmt.Errorf("%s of db %d is %d, the increments are %d together (what was never answered: %d and +%d)", counterKey(i), db, got, want.known, want.down, want.up))
 		}
 	}
 	for i := range sharedSets {
@@ -266,7 +326,7 @@ func verifyMembers(ctx context.Context, client *goredis.Client, i int, clients [
 	for _, c := range clients {
 		for n := range c.added[i] {
 			m := c.name + "-" + strconv.Itoa(n)
-			if _, ok := members[m]; !ok {
+			if _, ok := members[m]; !ok && !c.open[i][m] {
 				missing = append(missing, m)
 			}
 			delete(members, m)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +23,13 @@ type WorkloadOptions struct {
 	Clients int    // 0: 4
 	Rate    int    // operations a second of all clients together; 0: as fast as they can
 	Most    int64  // operations, then the load ends by itself; 0: no end
+
+	// Outages: the server may go away for a while. A client that was not
+	// answered goes on with other keys, since it does not know those it has.
+	Outages bool
+
+	// OnlyAdds: no key is deleted, and no element removed.
+	OnlyAdds bool
 }
 
 // Workload writes to a Redis what must not be applied twice or left out:
@@ -30,7 +39,9 @@ type Workload struct {
 	o       WorkloadOptions
 	redis   *goredis.Client
 	writers []*writer
+	wrong   []error // what each could not do
 	done    atomic.Int64
+	cut     atomic.Int64
 
 	stop  context.CancelFunc
 	ended chan struct{}
@@ -46,11 +57,13 @@ func StartWorkload(tb testing.TB, o WorkloadOptions) *Workload {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &Workload{o: o, redis: newClient(o.Addr), stop: stop, ended: make(chan struct{})}
-	var g errgroup.Group
 	for i := range o.Clients {
-		wr := newWriter(fmt.Sprintf("%s:%d", o.Prefix, i), w.redis, rand.New(rand.NewPCG(o.Seed, uint64(i))))
-		w.writers = append(w.writers, wr)
-		g.Go(func() error { return w.write(ctx, wr) })
+		w.writers = append(w.writers, newWriter(fmt.Sprintf("%s:%d", o.Prefix, i), w.redis, rand.New(rand.NewPCG(o.Seed, uint64(i)))))
+	}
+	w.wrong = make([]error, o.Clients)
+	var g errgroup.Group
+	for i := range w.writers {
+		g.Go(func() error { return w.write(ctx, i) })
 	}
 	go func() {
 		defer close(w.ended)
@@ -67,6 +80,9 @@ func StartWorkload(tb testing.TB, o WorkloadOptions) *Workload {
 
 // Operations is how many operations the server has acknowledged so far.
 func (w *Workload) Operations() int64 { return w.done.Load() }
+
+// Cut is how many operations the server has not answered.
+func (w *Workload) Cut() int64 { return w.cut.Load() }
 
 // Stop ends the load and waits for its last answers. An error tells that an
 // answer never came, so that what a key must hold is not known any more.
@@ -94,7 +110,7 @@ func (w *Workload) Verify(ctx context.Context, client *goredis.Client) error {
 	default:
 		return errors.New("the load still runs: stop it first")
 	}
-	var errs []error
+	errs := slices.Clone(w.wrong)
 	for _, wr := range w.writers {
 		wrong, err := wr.verify(ctx, client)
 		if err != nil {
@@ -107,7 +123,7 @@ func (w *Workload) Verify(ctx context.Context, client *goredis.Client) error {
 
 // write makes one operation after another, at this writer's share of the rate.
 // An operation that was begun is finished: ctx ends the load only between two.
-func (w *Workload) write(ctx context.Context, wr *writer) error {
+func (w *Workload) write(ctx context.Context, writer int) error {
 	var pause <-chan time.Time
 	if w.o.Rate > 0 {
 		tick := time.NewTicker(time.Second * time.Duration(w.o.Clients) / time.Duration(w.o.Rate))
@@ -128,10 +144,26 @@ func (w *Workload) write(ctx context.Context, wr *writer) error {
 			case <-pause:
 			}
 		}
-		if err := wr.operate(finish); err != nil {
+		err := w.writers[writer].operate(finish, w.o.OnlyAdds)
+		switch {
+		case err == nil:
+			w.done.Add(1)
+		case w.o.Outages && isAway(err): // nothing was changed
+		case w.o.Outages:
+			if isReply(err) { // its keys do not hold what it wrote
+				w.wrong[writer] = errors.Join(w.wrong[writer], err)
+			}
+			w.writers[writer] = w.writers[writer].anew(w.cut.Add(1))
+			awaitServer(ctx, w.redis)
+		default:
 			return fmt.Errorf("load on %s: %w", w.o.Addr, err)
 		}
-		w.done.Add(1)
 	}
 	return nil
+}
+
+// isAway tells whether a server answers that it cannot take writes now.
+func isAway(err error) bool {
+	text := strings.TrimPrefix(err.Error(), "EXECABORT ")
+	return slices.ContainsFunc([]string{"LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "Transaction discarded"}, func(code string) bool { return strings.HasPrefix(text, code) })
 }

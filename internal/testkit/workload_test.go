@@ -83,3 +83,41 @@ func TestCompareFindsNothingAtARealReplica(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A load that outages do not end knows what it does not know: it holds what
+// was answered, and takes either for what was not.
+func TestLoadsThatSurviveAnOutageKnowWhatWasAnswered(t *testing.T) {
+	server := StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
+	w := StartWorkload(t, WorkloadOptions{Addr: server.Addr(), Prefix: "w", Seed: 1, Outages: true})
+	s := StartShared(t, SharedOptions{Addr: server.Addr(), Site: "a", Seed: 1, Outages: true})
+	wrote := func(more int64) {
+		t.Helper()
+		all, _ := s.Operations()
+		goal, goalShared := w.Operations()+more, all+more
+		Eventually(t, 20*time.Second, func() error {
+			if all, _ := s.Operations(); w.Operations() < goal || all < goalShared {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	for range 3 {
+		wrote(300)
+		server.Kill()
+		server.Restart()
+	}
+	wrote(300)
+	if err := errors.Join(w.Stop(), s.Stop()); err != nil {
+		t.Fatal(err)
+	}
+	if w.Cut() == 0 || s.Cut() == 0 {
+		t.Errorf("%d and %d operations were not answered", w.Cut(), s.Cut())
+	}
+	if err := errors.Join(w.Verify(t.Context(), server.Client()), VerifySums(t.Context(), server.Addr(), s)); err != nil {
+		t.Error(err)
+	}
+	run(t, server.Client(), "INCRBY sum:counter:3 1000000")
+	if err := VerifySums(t.Context(), server.Addr(), s); err == nil {
+		t.Error("a sum that is too high by far goes unnoticed")
+	}
+}

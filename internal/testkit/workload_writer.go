@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -46,15 +47,30 @@ func newWriter(prefix string, redis *goredis.Client, random *rand.Rand) *writer 
 	}
 }
 
+// anew returns a writer with other keys, in place of one that does not know
+// what its keys hold.
+func (w *writer) anew(nth int64) *writer {
+	prefix, _, _ := strings.Cut(w.prefix, "+")
+	return newWriter(fmt.Sprintf("%s+%d", prefix, nth), w.redis, w.random)
+}
+
 // operations are what a writer does, each as likely as the others. Each
 // returns the error of the server, and remembers what it wrote only without one.
 var operations = []func(*writer, context.Context) error{
-	(*writer).incr, (*writer).appendText, (*writer).push, (*writer).pop, (*writer).hincr, (*writer).zincr,
-	(*writer).sadd, (*writer).srem, (*writer).xadd, (*writer).transaction, (*writer).script, (*writer).setex, (*writer).expire, (*writer).del,
+	(*writer).incr, (*writer).appendText, (*writer).push, (*writer).hincr, (*writer).zincr, (*writer).sadd,
+	(*writer).xadd, (*writer).transaction, (*writer).script, (*writer).setex, (*writer).expire,
+	(*writer).pop, (*writer).srem, (*writer).del,
 }
 
-func (w *writer) operate(ctx context.Context) error {
-	return operations[w.random.IntN(len(operations))](w, ctx)
+// removing is how many of the operations, the last ones, remove.
+const removing = 3
+
+func (w *writer) operate(ctx context.Context, onlyAdds bool) error {
+	n := len(operations)
+	if onlyAdds {
+		n -= removing
+	}
+	return operations[w.random.IntN(n)](w, ctx)
 }
 
 // key names one of the writer's keys of a kind.
