@@ -187,8 +187,9 @@ func (s *Source) prepareSnapshot(ctx context.Context, before offsets.Position) (
 
 // attach begins at the present, without a snapshot: a barrier marks the
 // place in the stream, since the database selected there is not known
-// otherwise (apply-rules 6). Without a backlog a full synchronisation whose
-// RDB is read and dropped serves instead.
+// otherwise (apply-rules 6). Without a backlog a full synchronisation, whose
+// RDB is read and dropped, comes first, and another barrier behind it: what was
+// written between the first one and the RDB is in no stream.
 func (s *Source) attach(ctx context.Context, at place) error {
 	conn, err := s.connect(ctx)
 	if err != nil {
@@ -203,19 +204,17 @@ func (s *Source) attach(ctx context.Context, at place) error {
 		return fmt.Errorf("attaching to site %s at %s:%d: %w", s.cfg.Site, at.replid, at.next, err)
 	}
 	pos := offsets.Position{Replid: sync.Replid, ReplOffset: sync.Offset, Epoch: at.epoch, Phase: offsets.PhaseStream, Scope: s.cfg.Scope.Fingerprint()}
-	if !sync.Full {
-		return s.stream(ctx, conn, pos, &at)
+	if sync.Full {
+		s.cfg.Metrics.fullSyncs.Inc()
+		s.cfg.Log.Info("no backlog to attach to: reading a snapshot only to find its end", "site", s.cfg.Site)
+		if pos, err = s.skipSnapshot(ctx, conn, pos); err != nil {
+			return err
+		}
+		if err := s.dropBarrier(ctx, &at); err != nil {
+			return err
+		}
 	}
-	s.cfg.Metrics.fullSyncs.Inc()
-	s.cfg.Log.Info("no backlog to attach to: reading a snapshot only to find its end", "site", s.cfg.Site)
-	pos, err = s.skipSnapshot(ctx, conn, pos)
-	if err != nil {
-		return err
-	}
-	if err := at.publish(pos); err != nil {
-		return err
-	}
-	return s.stream(ctx, conn, pos, nil)
+	return s.stream(ctx, conn, pos, &at)
 }
 
 // peerRest is how long the peer's topic stays open when nothing is read there.

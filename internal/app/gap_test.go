@@ -303,6 +303,31 @@ func TestASiteThatCameBackEmptyStopsBothDirectionsUntilItIsFilledAgain(t *testin
 	}
 }
 
+// A Redis that nobody follows has no backlog, so it takes a while until its
+// stream can be read. What is written there meanwhile is published or emptied.
+func TestASiteThatIsWrittenToWhileItIsFilledAgainEndsEqual(t *testing.T) {
+	for _, empty := range []string{"a", "b"} {
+		t.Run(empty, func(t *testing.T) {
+			o := linkOptions{argsA: wideBacklog("--repl-diskless-sync-delay", "1"), argsB: wideBacklog("--repl-diskless-sync-delay", "1")}
+			l := newLink(t, o)
+			site, _ := l.sites(empty)
+			l.sets(l.a, "a", 100, "1")
+			l.run()
+			l.endEqual(grace)
+			empties(t, site)
+			l.failed("source-" + empty)
+			load := testkit.StartWorkload(t, testkit.WorkloadOptions{Addr: site.Addr(), Prefix: "w", Seed: seedOf(t), Rate: loadRate, Outages: true})
+			l.twinlog("resync", "--site", empty)
+			l.worker.AwaitReady(time.Minute)
+			if err := load.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			l.endEqual(grace)
+			l.reads(site, "a:99", "1")
+		})
+	}
+}
+
 // allFailed tells whether every connector has stopped for what was found.
 func (l *link) allFailed() error {
 	st, err := status(l.worker)
