@@ -11,6 +11,8 @@ ARGS ?=
 N ?= 100000
 SEED ?= 0
 CONFIG ?=
+DURATION ?= 10m
+FAULTS ?=
 
 .PHONY: help
 help: ## show this help
@@ -38,6 +40,11 @@ test-matrix: ## pairs of Redis and Valkey versions; writes docs/compatibility.md
 .PHONY: simulate
 simulate: ## N (100000) random schedules of two sites, decided by the real code (CONFIG=crash SEED=7: those only)
 	go test -run '^TestSchedules$$' -count 1 -timeout 0 -v ./internal/simulate -schedules $(N) -seed $(SEED) -config '$(CONFIG)'
+
+.PHONY: chaos
+chaos: ## random faults under load, DURATION (10m) long; SEED=7: those of seed 7 again; FAULTS=kafka: those only
+	@sh scripts/setup-redis.sh
+	TWINLOG_CHAOS_DURATION=$(DURATION) TWINLOG_CHAOS_FAULTS='$(FAULTS)' $(if $(filter-out 0,$(SEED)),TWINLOG_SEED=$(SEED)) go test -race -run '^TestChaos$$' -count 1 -timeout 0 -v ./internal/app
 
 .PHONY: lint
 lint: ## go vet and golangci-lint
