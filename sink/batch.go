@@ -20,6 +20,7 @@ const (
 type batch struct {
 	body    []byte // RESP of the commands behind the mark
 	items   []item // one for each command in body
+	keys    []byte // of the last items of a large group
 	db      int32  // selected behind the last command
 	seq     int64  // of the last event
 	offset  int64  // of the last event
@@ -52,14 +53,27 @@ type batch struct {
 // item remembers which event a command comes from, to name it in errors.
 type item struct {
 	op          schema.Op // 0: the sink's own SELECT
-	seq, offset int64
 	db          int32
+	seq, offset int64
 	command     string
-	key         []byte // aliases the Kafka record
+	key         []byte // aliases the Kafka record, or the batch's keys
 	fragments   int64  // offsets before offset that the event's other fragments have
 }
 
+// A batch that was larger does not keep its memory for the next.
+const (
+	keptBody  = 4 * batchBytes
+	keptItems = 4 * batchCommands
+	keysBlock = 64 << 10
+)
+
 func (b *batch) reset() {
+	if cap(b.body) > keptBody {
+		b.body = nil
+	}
+	if cap(b.items) > keptItems {
+		b.items = nil
+	}
 	*b = batch{body: b.body[:0], items: b.items[:0], decisions: b.decisions[:0], temps: b.temps[:0], letters: b.letters[:0], quiet: true}
 }
 
@@ -89,10 +103,24 @@ func (b *batch) mark(topicID string, generation int64) offsets.Mark {
 // command begins a command of n arguments, name included, in database db.
 func (b *batch) command(e *schema.Event, offset int64, db int32, name string, n int) {
 	b.selectDB(e, offset, db)
-	b.items = append(b.items, item{op: e.Op, seq: e.Seq, offset: offset, db: db, command: name, key: e.Key})
+	key := e.Key
+	if len(b.items) >= batchCommands {
+		key = b.keepKey(key)
+	}
+	b.items = append(b.items, item{op: e.Op, seq: e.Seq, offset: offset, db: db, command: name, key: key})
 	b.widest = max(b.widest, n)
 	b.body = appendArray(b.body, n)
 	b.body = appendText(b.body, name)
+}
+
+// keepKey copies a key of a large group, so that its Kafka records are free to go.
+func (b *batch) keepKey(key []byte) []byte {
+	if cap(b.keys)-len(b.keys) < len(key) {
+		b.keys = make([]byte, 0, max(len(key), keysBlock)) // who has part of the last block keeps it
+	}
+	at := len(b.keys)
+	b.keys = append(b.keys, key...)
+	return b.keys[at:len(b.keys):len(b.keys)]
 }
 
 func (b *batch) selectDB(e *schema.Event, offset int64, db int32) {

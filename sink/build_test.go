@@ -146,6 +146,27 @@ func TestABatchNeverSplitsAGroup(t *testing.T) {
 	}
 }
 
+// A large group keeps its keys, not the records that they came in, and the
+// batch gives its memory back.
+func TestALargeGroupDoesNotKeepItsRecords(t *testing.T) {
+	b := &batch{}
+	for i := range 5 * batchCommands {
+		e := schema.Event{Op: schema.OpWrite, Key: []byte(fmt.Sprint("key:", i))}
+		b.command(&e, int64(i), 0, "SET", 3)
+		clear(e.Key)
+	}
+	for i := batchCommands; i < len(b.items); i++ {
+		if want := fmt.Sprint("key:", i); string(b.items[i].key) != want {
+			t.Fatalf("item %d has key %q, want %q", i, b.items[i].key, want)
+		}
+	}
+	b.body = make([]byte, 0, keptBody+1)
+	b.reset()
+	if cap(b.items) > keptItems || cap(b.body) > keptBody || b.keys != nil {
+		t.Errorf("it keeps %d items, %d bytes and %d of keys", cap(b.items), cap(b.body), cap(b.keys))
+	}
+}
+
 func TestABatchEndsAtItsSize(t *testing.T) {
 	c := newCollector(t, testSink())
 	for seq := range int64(10) {

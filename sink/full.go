@@ -122,14 +122,13 @@ func (t *target) applyFull(ctx context.Context, b *batch, mark offsets.Mark) err
 
 // removalErrors finds the commands that the script could not do.
 func (t *target) removalErrors(b *batch, reply *redis.Reply) *DataError {
-	exec := redis.Reply{Kind: '*', Elems: make([]redis.Reply, 1+len(reply.Elems))} // as EXEC's, whose first is the mark's
+	var sum *DataError
 	for i, e := range reply.Elems {
 		if len(e.Str) > 0 {
-			exec.Elems[1+i] = redis.Reply{Kind: '-', Str: e.Str}
+			sum = t.noteError(sum, b.item(i), b, &redis.Reply{Kind: '-', Str: e.Str})
 		}
 	}
-	b.ahead = 0
-	return t.dataErrors(b, &exec)
+	return sum
 }
 
 // scriptCommands turns a batch's body into arguments of the script: before

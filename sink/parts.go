@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"twinlog/internal/command"
-	"twinlog/internal/redis"
 	"twinlog/offsets"
 	"twinlog/schema"
 )
@@ -127,17 +126,22 @@ func (b *batch) lengthOf(t *temp, e *schema.Event, offset int64) {
 	b.arg(t.name)
 }
 
+// firstLength is which reply of EXEC tells how long a temporary key was; the
+// mark's is the first one.
+func (b *batch) firstLength() int {
+	if len(b.items) > 0 && b.items[0].command == "SELECT" {
+		return 2
+	}
+	return 1
+}
+
 // checkLength holds what the target said about a temporary key, before and
 // behind the commands that added to it, against what it should hold.
-func (b *batch) checkLength(replies []redis.Reply) error {
-	first := 0
-	if b.items[0].command == "SELECT" {
-		first = 1
-	}
-	if !b.adds.fits(replies[first].Int) {
+func (b *batch) checkLength(before, behind int64) error {
+	if !b.adds.fits(before) {
 		return errPartsLost
 	}
-	b.adds.length = replies[len(replies)-1].Int
+	b.adds.length = behind
 	return nil
 }
 

@@ -188,15 +188,24 @@ func (t *target) judge(ctx context.Context, b *batch, queued int, text string) e
 			refusal = t.refusedToo(refusal, b.item(i-2-b.ahead), err)
 		}
 	}
-	exec, err := t.receive(ctx)
+	var data *DataError
+	var first, last int64 // what a batch that adds to a temporary key is told
+	exec, err := t.conn.ReceiveEach(ctx, func(i int, reply *redis.Reply) {
+		data = t.noteError(data, b.item(i-1-b.ahead), b, reply)
+		switch i {
+		case b.firstLength():
+			first = reply.Int
+		case queued - 1:
+			last = reply.Int
+		}
+	})
 	if err != nil {
-		return err
+		return t.cut(err)
 	}
-	execErr, data := exec.Err(), t.dataErrors(b, &exec)
-	missing := exec.Null
+	execErr, missing := exec.Err(), exec.Null
 	var lost error
-	if b.adds != nil && execErr == nil && data == nil && len(exec.Elems) == queued {
-		lost = b.checkLength(exec.Elems[1:])
+	if b.adds != nil && execErr == nil && data == nil && !missing {
+		lost = b.checkLength(first, last)
 	}
 	for range 2 { // SELECT, WATCH
 		reply, err := t.receive(ctx)
@@ -244,9 +253,13 @@ func (t *target) took(mark, want string, data *DataError) error {
 func (t *target) receive(ctx context.Context) (redis.Reply, error) {
 	reply, err := t.conn.Receive(ctx)
 	if err != nil {
-		return reply, &cutError{fmt.Errorf("target %s: the connection was cut while a batch was in flight: %w", t.cfg.Target, err)}
+		return reply, t.cut(err)
 	}
 	return reply, nil
+}
+
+func (t *target) cut(err error) error {
+	return &cutError{fmt.Errorf("target %s: the connection was cut while a batch was in flight: %w", t.cfg.Target, err)}
 }
 
 // item returns the event behind queued command i, nil for the sink's own.
@@ -257,33 +270,29 @@ func (b *batch) item(i int) *item {
 	return &b.items[i]
 }
 
-// dataErrors finds what EXEC did not do. It cannot be undone: the rest of the
-// block has taken effect.
-func (t *target) dataErrors(b *batch, exec *redis.Reply) *DataError {
-	var first *DataError
-	for i := range exec.Elems {
-		err := exec.Elems[i].Err()
-		if err == nil {
-			continue
-		}
-		if first == nil {
-			first = &DataError{Target: t.cfg.Target, Topic: t.cfg.Topic, Reply: err.Error()}
-			if it := b.item(i - 1 - b.ahead); it != nil {
-				first.Seq, first.Offset, first.DB, first.Command, first.Key = it.seq, it.offset, it.db, it.command, shown(it.key)
-			}
-		}
-		first.Count++
-		it := b.item(i - 1 - b.ahead)
-		if it == nil || b.prints == nil || !it.mayFail(err) {
-			first.Fatal = true
-			if it != nil {
-				first.fatal = append(first.fatal, failure{*it, err.Error()})
-			}
-			continue
-		}
-		first.failed = append(first.failed, failure{*it, err.Error()})
+// noteError adds to what EXEC did not do, if a reply says so. It cannot be
+// undone: the rest of the block has taken effect.
+func (t *target) noteError(sum *DataError, it *item, b *batch, reply *redis.Reply) *DataError {
+	err := reply.Err()
+	if err == nil {
+		return sum
 	}
-	return first
+	if sum == nil {
+		sum = &DataError{Target: t.cfg.Target, Topic: t.cfg.Topic, Reply: err.Error()}
+		if it != nil {
+			sum.Seq, sum.Offset, sum.DB, sum.Command, sum.Key = it.seq, it.offset, it.db, it.command, shown(it.key)
+		}
+	}
+	sum.Count++
+	if it == nil || b.prints == nil || !it.mayFail(err) {
+		sum.Fatal = true
+		if it != nil {
+			sum.fatal = append(sum.fatal, failure{*it, err.Error()})
+		}
+		return sum
+	}
+	sum.failed = append(sum.failed, failure{*it, err.Error()})
+	return sum
 }
 
 // refusedToo adds the refusal of one more command to what was refused before.

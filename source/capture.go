@@ -334,6 +334,9 @@ func (s *Source) streamOn(ctx context.Context, conn *replica.Conn, pos *offsets.
 				return next, fmt.Errorf("acknowledging to site %s: %w", s.cfg.Site, err)
 			}
 		}
+		if unit.Bytes > batchBytes {
+			r.Release()
+		}
 	}
 }
 
@@ -365,7 +368,13 @@ func (s *Source) publish(unit *stream.Unit, pos *offsets.Position) error {
 	defer s.lane.numbering.Unlock()
 	pos.Seq = s.lane.seq()
 	s.plumbing = len(unit.Commands) == 0
+	if unit.Bytes > batchBytes {
+		s.lane.expect(unit.Bytes)
+	}
 	echo, err := s.turner.Turn(unit, pos, s.emitted)
+	if err != nil {
+		s.lane.undo()
+	}
 	var foreign *stream.ForeignMarkError
 	if errors.As(err, &foreign) {
 		return fmt.Errorf("%w. %s", err, s.cfg.anew())
@@ -384,12 +393,15 @@ func (s *Source) publish(unit *stream.Unit, pos *offsets.Position) error {
 func (s *Source) requested() bool { return s.cfg.Ledger != nil && s.cfg.Ledger.Requested() }
 
 // emit appends one group of a unit's events, or moves the position.
-func (s *Source) emit(events []schema.Event, at offsets.Position) error {
+func (s *Source) emit(events []schema.Event, at offsets.Position, goesOn bool) error {
 	if len(events) == 0 {
 		s.lane.move(at, s.plumbing)
 		return nil
 	}
 	s.captured += len(events)
+	if goesOn {
+		return s.lane.begin(events, at)
+	}
 	return s.lane.append(events, at)
 }
 

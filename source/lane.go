@@ -2,6 +2,8 @@ package source
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -16,8 +18,10 @@ import (
 const (
 	batchBytes   = 6 << 20 // a batch is one Kafka transaction; a unit is never split over two
 	batchRecords = 16_000
-	recordCost   = 256 // bytes that one record costs in memory besides its key and value
-	spareBatches = 2   // kept for their memory
+	pieceRecords = 2 * batchRecords // what is made for the Kafka client at a time; only a large unit has more
+	recordCost   = 256              // bytes that one record costs in memory besides its key and value
+	laterCost    = 24               // that one costs behind the first piece
+	spareBatches = 2                // kept for their memory
 
 	// heartbeatSeqs is how far `seen` may advance before the peer must be told.
 	heartbeatSeqs = 10_000
@@ -44,6 +48,8 @@ type lane struct {
 	pos       offsets.Position // after the last unit appended
 	committed offsets.Position // in Kafka for certain
 	open      *batch           // being filled
+	begun     int              // records at its end whose group goes on
+	coming    int64            // bytes of a large unit that is being captured, 0 if it is not large
 	sealed    []*batch         // waiting to be published, in order
 	flying    []*batch         // produced, commit not known
 	spare     []*batch
@@ -148,6 +154,37 @@ func (l *lane) acknowledgeable() int64 {
 
 func (l *lane) idle() bool { return l.open == nil && len(l.sealed) == 0 && len(l.flying) == 0 }
 
+// expect tells that the unit is large whose events come next.
+func (l *lane) expect(bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.coming = bytes
+}
+
+// begin adds the first events of a unit, or the next ones: more follow, by
+// begin and the last ones by append. None of them is published before that.
+func (l *lane) begin(events []schema.Event, at offsets.Position) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, err := l.encode(events, at, true)
+	if err == nil {
+		l.begun += len(events)
+		l.open = b
+	}
+	return err
+}
+
+// undo takes back what was begun.
+func (l *lane) undo() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun > 0 {
+		l.open.truncate(l.begun)
+		l.bytes += l.open.weigh()
+		l.open, l.begun = l.open.orNil(), 0
+	}
+}
+
 // append adds the events of one unit, at least one, and moves the position to
 // at. The events get their seq, origin, times and group. Events and what they
 // point to may be reused afterwards.
@@ -159,37 +196,13 @@ func (l *lane) append(events []schema.Event, at offsets.Position) error {
 
 // add is append for who holds the lock.
 func (l *lane) add(events []schema.Event, at offsets.Position) error {
+	b, err := l.encode(events, at, false)
+	if err != nil {
+		return err
+	}
+	at.Seq = l.pos.Seq + int64(l.begun+len(events))
+	l.pos, b.pos, l.begun, l.open = at, at, 0, b
 	now := l.now()
-	b := l.open
-	if b == nil {
-		b = l.newBatch(now)
-	}
-	group := strconv.AppendInt(l.scratch[:0], l.pos.Seq+1, 10)
-	l.scratch = group
-	for i := range events {
-		e := &events[i]
-		e.Origin = l.cfg.Site
-		e.Seq = l.pos.Seq + 1 + int64(i)
-		e.TsMs = now.UnixMilli()
-		if e.Source.TsMs == 0 {
-			e.Source.TsMs = e.TsMs
-		}
-		e.Source.Epoch, e.Source.ReplOffset = at.Epoch, at.ReplOffset
-		e.Transaction.Set = len(events) > 1
-		if e.Transaction.Set {
-			e.Transaction.Transaction = schema.Transaction{ID: group, Index: int32(i), Last: i == len(events)-1}
-		}
-		if err := b.add(l.cfg.Encoder, e, l.cfg.MaxEventBytes); err != nil {
-			b.truncate(i)
-			l.open = b.orNil()
-			return err
-		}
-	}
-	at.Seq = l.pos.Seq + int64(len(events))
-	l.pos, b.pos = at, at
-	added := b.weigh()
-	l.bytes += added
-	l.open = b
 	l.unpublished, l.lastEvent, l.lastSeen = time.Time{}, now, events[len(events)-1].Seen
 	if l.lastSeen < at.Seen { // what came before a mark does not tell the peer of it
 		l.unpublished = now
@@ -199,6 +212,44 @@ func (l *lane) add(events []schema.Event, at offsets.Position) error {
 	}
 	l.signal()
 	return nil
+}
+
+// encode adds events to the batch that is being filled. On an error all of
+// their group is out of it again.
+func (l *lane) encode(events []schema.Event, at offsets.Position, goesOn bool) (*batch, error) {
+	now := l.now()
+	b := l.open
+	if b == nil {
+		b = l.newBatch(now)
+	}
+	if l.coming > 0 { // growing step by step would need twice the memory
+		b.values = slices.Grow(b.values, int(l.coming+l.coming/16))
+	}
+	l.coming = 0
+	group := strconv.AppendInt(l.scratch[:0], l.pos.Seq+1, 10)
+	l.scratch = group
+	for i := range events {
+		e := &events[i]
+		e.Origin = l.cfg.Site
+		e.Seq = l.pos.Seq + 1 + int64(l.begun+i)
+		e.TsMs = now.UnixMilli()
+		if e.Source.TsMs == 0 {
+			e.Source.TsMs = e.TsMs
+		}
+		e.Source.Epoch, e.Source.ReplOffset = at.Epoch, at.ReplOffset
+		e.Transaction.Set = goesOn || l.begun+len(events) > 1
+		if e.Transaction.Set {
+			e.Transaction.Transaction = schema.Transaction{ID: group, Index: int32(l.begun + i), Last: !goesOn && i == len(events)-1}
+		}
+		if err := b.add(l.cfg.Encoder, e, l.cfg.MaxEventBytes); err != nil {
+			b.truncate(l.begun + i)
+			l.bytes += b.weigh()
+			l.open, l.begun = b.orNil(), 0
+			return nil, err
+		}
+	}
+	l.bytes += b.weigh()
+	return b, nil
 }
 
 // move advances the position without an event. Unless only plumbing was
@@ -314,8 +365,8 @@ func (l *lane) next() (*batch, error) {
 	var b *batch
 	switch {
 	case len(l.sealed) > 0:
-		b, l.sealed = l.sealed[0], l.sealed[1:]
-	case l.open != nil:
+		b = takeFirst(&l.sealed)
+	case l.open != nil && l.begun == 0:
 		b, l.open = l.open, nil
 	default:
 		return nil, nil
@@ -325,19 +376,31 @@ func (l *lane) next() (*batch, error) {
 	return b, nil
 }
 
+// takeFirst takes the first batch out, also of the array behind the slice.
+func takeFirst(batches *[]*batch) *batch {
+	b := (*batches)[0]
+	(*batches)[0], *batches = nil, (*batches)[1:]
+	return b
+}
+
 // commit tells that the oldest batch in flight is committed.
 func (l *lane) commit() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.flying[0]
+	b := takeFirst(&l.flying)
 	l.release(b)
-	l.flying = l.flying[1:]
 	l.spareBatch(b)
 }
 
-// spareBatch keeps a batch that is done with for its memory.
+// spareBatch keeps a batch that is done with for its memory. Where a Kafka
+// client still holds records of it, they hold nothing of a large batch.
 func (l *lane) spareBatch(b *batch) {
-	if b.cost <= 2*batchBytes && len(l.spare) < spareBatches && b != l.writing {
+	switch {
+	case b == l.writing:
+	case b.cost > 2*batchBytes:
+		clear(b.kgo[:cap(b.kgo)])
+		b.values, b.keys, b.records = nil, nil, nil
+	case len(l.spare) < spareBatches:
 		l.spare = append(l.spare, b)
 	}
 }
@@ -365,8 +428,7 @@ func (l *lane) rewind(inKafka offsets.Position) error {
 		}
 	}
 	for len(l.flying) > 0 && l.flying[0].pos.Seq <= inKafka.Seq {
-		l.release(l.flying[0])
-		l.flying = l.flying[1:]
+		l.release(takeFirst(&l.flying))
 	}
 	if inKafka.Seq != l.committed.Seq {
 		return &kafka.TopicError{
@@ -395,7 +457,8 @@ func (l *lane) newBatch(now time.Time) *batch {
 
 // weigh brings the batch's cost up to date and returns what was added.
 func (b *batch) weigh() int64 {
-	cost := int64(len(b.values) + len(b.keys) + len(b.records)*recordCost)
+	first := min(len(b.records), pieceRecords)
+	cost := int64(len(b.values) + len(b.keys) + first*recordCost + (len(b.records)-first)*laterCost)
 	added := cost - b.cost
 	b.cost = cost
 	return added
@@ -429,31 +492,34 @@ func (b *batch) orNil() *batch {
 	return b
 }
 
-// build makes the Kafka records of b; the last one carries the position.
-// They are made anew each time b is published.
-func (b *batch) build(topic string, headers *headers, instance string) ([]*kgo.Record, error) {
-	if cap(b.kgo) < len(b.records) {
-		b.kgo = make([]kgo.Record, len(b.records))
-		b.pointers = make([]*kgo.Record, len(b.records))
-	}
-	b.kgo, b.pointers = b.kgo[:len(b.records)], b.pointers[:len(b.records)]
-	key, value := 0, 0
-	for i, r := range b.records {
-		b.kgo[i] = kgo.Record{Topic: topic, Value: b.values[value:r.valueEnd:r.valueEnd], Headers: headers.of(r.op)}
-		if r.hasKey {
-			b.kgo[i].Key = b.keys[key:r.keyEnd:r.keyEnd]
+// pieces makes the Kafka records of b, piece by piece in the same memory; the
+// last one carries the position. They are made anew each time b is published.
+func (b *batch) pieces(topic string, headers *headers, position []byte) iter.Seq[[]*kgo.Record] {
+	return func(yield func([]*kgo.Record) bool) {
+		if n := min(len(b.records), pieceRecords); cap(b.kgo) < n {
+			b.kgo, b.pointers = make([]kgo.Record, n), make([]*kgo.Record, n)
 		}
-		key, value = r.keyEnd, r.valueEnd
-		b.pointers[i] = &b.kgo[i]
+		key, value := 0, 0
+		for from := 0; from < len(b.records); from += pieceRecords {
+			some := b.records[from:min(from+pieceRecords, len(b.records))]
+			b.kgo, b.pointers = b.kgo[:len(some)], b.pointers[:len(some)]
+			for i, r := range some {
+				b.kgo[i] = kgo.Record{Topic: topic, Value: b.values[value:r.valueEnd:r.valueEnd], Headers: headers.of(r.op)}
+				if r.hasKey {
+					b.kgo[i].Key = b.keys[key:r.keyEnd:r.keyEnd]
+				}
+				key, value = r.keyEnd, r.valueEnd
+				b.pointers[i] = &b.kgo[i]
+			}
+			if from+len(some) == len(b.records) {
+				last := &b.kgo[len(some)-1]
+				last.Headers = append(last.Headers[:len(last.Headers):len(last.Headers)], kgo.RecordHeader{Key: schema.HeaderPosition, Value: position})
+			}
+			if !yield(b.pointers) {
+				return
+			}
+		}
 	}
-	b.pos.Instance = instance
-	position, err := offsets.AppendPosition(nil, b.pos)
-	if err != nil {
-		return nil, err
-	}
-	last := &b.kgo[len(b.kgo)-1]
-	last.Headers = append(last.Headers[:len(last.Headers):len(last.Headers)], kgo.RecordHeader{Key: schema.HeaderPosition, Value: position})
-	return b.pointers, nil
 }
 
 // headers are the record headers of each op, shared by all records.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"twinlog/internal/kafka"
 	"twinlog/offsets"
@@ -68,9 +69,16 @@ func (r *rig) take() ([]schema.Event, offsets.Position) {
 
 func (r *rig) read(b *batch) (events []schema.Event, pos offsets.Position) {
 	r.t.Helper()
-	records, err := b.build("l.a-to-b", newHeaders("a"), "me")
+	b.pos.Instance = "me"
+	position, err := offsets.AppendPosition(nil, b.pos)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	var records []kgo.Record
+	for piece := range b.pieces("l.a-to-b", newHeaders("a"), position) {
+		for _, k := range piece {
+			records = append(records, *k)
+		}
 	}
 	for i, k := range records {
 		var e schema.Event
@@ -476,5 +484,92 @@ func TestErrorsOfTheLaneNameTheRemedy(t *testing.T) {
 	}
 	if text := fmt.Sprint(&TooBigError{Command: "SET", Limit: 8}); strings.Contains(text, "smaller") {
 		t.Errorf("what is in the stream cannot be made smaller: %s", text)
+	}
+}
+
+// A unit that comes in several calls is one group, published as a whole, and
+// what is taken back of it was never there.
+func TestAUnitInPiecesIsOneGroup(t *testing.T) {
+	r := newRig(t, 1<<10)
+	r.add(1, "before")
+	if err := r.begin(unit("gone", "gone"), at(2)); err != nil {
+		t.Fatal(err)
+	}
+	weight := r.weight()
+	if b, err := r.next(); b != nil || err != nil {
+		t.Fatalf("a batch whose unit goes on was taken, error %v", err)
+	}
+	r.undo()
+	if r.weight() >= weight || r.seq() != 1 {
+		t.Errorf("taken back: weight %d of %d, seq %d", r.weight(), weight, r.seq())
+	}
+	for _, values := range [][]string{{"one", "two"}, {"three"}} {
+		if err := r.begin(unit(values...), at(2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.add(2, "four", "five")
+	r.add(3, "after")
+	events, pos := r.take()
+	var got []string
+	for i, e := range events {
+		last := e.Transaction.Set && e.Transaction.Last
+		got = append(got, fmt.Sprintf("%s %d %d %v", e.Args[1], e.Seq, e.Transaction.Index, last))
+		if e.Seq != int64(i)+1 || e.Transaction.Set != (i > 0 && i < 6) || e.Transaction.Set && string(e.Transaction.ID) != "2" {
+			t.Errorf("event %d: seq %d, group %+v", i, e.Seq, e.Transaction)
+		}
+	}
+	want := []string{"before 1 0 false", "one 2 0 false", "two 3 1 false", "three 4 2 false", "four 5 3 false", "five 6 4 true", "after 7 0 false"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if pos.Seq != 7 || pos.ReplOffset != 3 || r.weight() == 0 {
+		t.Errorf("position %+v, weight %d", pos, r.weight())
+	}
+}
+
+// An event that is too big takes back what was begun before it, too.
+func TestAnEventThatIsTooBigEndsAUnitInPieces(t *testing.T) {
+	r := newRig(t, 512)
+	r.add(1, "before")
+	weight := r.weight()
+	if err := r.begin(unit("one"), at(2)); err != nil {
+		t.Fatal(err)
+	}
+	var tooBig *TooBigError
+	if err := r.append(unit("two", strings.Repeat("b", 512)), at(2)); !errors.As(err, &tooBig) {
+		t.Fatalf("error %v", err)
+	}
+	if r.weight() != weight {
+		t.Errorf("weight %d, was %d", r.weight(), weight)
+	}
+	r.add(2, "after")
+	if events, _ := r.take(); len(events) != 2 || events[1].Seq != 2 || events[1].Transaction.Set {
+		t.Errorf("%d events, the last %+v", len(events), events[len(events)-1])
+	}
+}
+
+// A unit of more records than the Kafka client gets at a time carries the
+// position with its last one only.
+func TestALargeUnitIsPublishedInPieces(t *testing.T) {
+	r := newRig(t, 1<<10)
+	values := make([]string, pieceRecords+2)
+	r.add(1, values...)
+	pieces := 0
+	b, err := r.next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for piece := range b.pieces("l.a-to-b", newHeaders("a"), nil) {
+		pieces++
+		if len(piece) > pieceRecords {
+			t.Errorf("a piece has %d records", len(piece))
+		}
+	}
+	if pieces != 2 {
+		t.Errorf("%d pieces", pieces)
+	}
+	if events, pos := r.read(b); len(events) != len(values) || pos.Seq != int64(len(values)) || events[pieceRecords].Seq != pieceRecords+1 {
+		t.Errorf("%d events, position %+v", len(events), pos)
 	}
 }

@@ -210,12 +210,13 @@ func isClosed(c <-chan struct{}) bool {
 }
 
 func (p *publisher) send(ctx context.Context, ring *kafka.Ring, b *batch, headers *headers) error {
-	records, err := b.build(p.cfg.Topic, headers, p.cfg.Instance)
+	b.pos.Instance = p.cfg.Instance
+	position, err := offsets.AppendPosition(nil, b.pos)
 	if err != nil {
 		return err
 	}
 	at, started := b.pos, time.Now()
-	return ring.Publish(ctx, records, func() {
+	return ring.Publish(ctx, b.pieces(p.cfg.Topic, headers, position), func() {
 		p.lane.commit()
 		p.cfg.Metrics.commits.Inc()
 		p.cfg.Metrics.commitSeconds.Observe(time.Since(started).Seconds())

@@ -59,9 +59,7 @@ func runWorker(ctx context.Context, path string, ignore []string, log *slog.Logg
 		log.Warn("not in effect in this version", "option", w)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		// The collector's part in G6. Half as much again is for what the Kafka
-		// clients unpack: a collector at its limit takes the time of all else.
-		debug.SetMemoryLimit(c.Limits.Memory + c.Limits.Memory/2)
+		debug.SetMemoryLimit(heapLimit(c.Limits.Memory))
 	}
 	options := workerOptions(c, log)
 	options.Ignore = ignore
@@ -80,6 +78,19 @@ func runWorker(ctx context.Context, path string, ignore []string, log *slog.Logg
 	}
 	return err
 }
+
+const (
+	// programBytes is what a worker takes besides what its collector counts:
+	// the pages of the program itself.
+	programBytes = 24 << 20
+	// leastHeap is what the clients of a small worker take at any rate: a
+	// collector held below it takes the time of all else.
+	leastHeap = 64 << 20
+)
+
+// heapLimit is the collector's part in G6: with the program's pages it stays
+// below limits.memory.
+func heapLimit(memory int64) int64 { return max(memory-programBytes, leastHeap) }
 
 // drained runs the worker and bounds the time that its end may take.
 func drained(ctx context.Context, worker *app.Worker) error {

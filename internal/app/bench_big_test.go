@@ -28,13 +28,10 @@ var bigs = []big{
 	{"set_of_3M_members", true, "", fillScript("for i = %d, %d do redis.call('SADD', 'big', 'member:' .. i) end", 3_000_000), []string{"big"}},
 	{"stream_of_3M_entries", true, "", fillScript("for i = %d, %d do redis.call('XADD', 'big', i .. '-1', 'field', i) end", 3_000_000), []string{"big"}},
 	{"string_of_300_MB_in_the_snapshot", true, "", setBig, []string{"big"}},
-	{"string_of_300_MB_in_the_stream", false, "limits: {memory: 1536MiB, max_transaction_bytes: 310MiB}\n", setBig, []string{"big"}},
+	{"string_of_300_MB_in_the_stream", false, "limits: {memory: 1GiB, max_transaction_bytes: 310MiB}\n", setBig, []string{"big"}},
 	{"MSET_of_100k_pairs", false, "", msetBig, []string{"k:1", "k:100000"}},
-	{"script_that_writes_200k_keys", false, "", func(b *testing.B, r *testkit.Redis) {
-		if err := r.Client().Eval(b.Context(), "for i = 1, 200000 do redis.call('SET', 'k:' .. i, i) end return 1", []string{"k"}).Err(); err != nil {
-			b.Fatal(err)
-		}
-	}, []string{"k:1", "k:200000"}},
+	{"script_that_writes_200k_keys", false, "", setMany(200_000), []string{"k:1", "k:200000"}},
+	{"script_that_writes_900k_keys", false, "", setMany(900_000), []string{"k:1", "k:900000"}}, // 32 MiB of the smallest commands
 }
 
 func setBig(b *testing.B, r *testkit.Redis) {
@@ -45,6 +42,15 @@ func setBig(b *testing.B, r *testkit.Redis) {
 	}
 	if err := r.Client().WithTimeout(time.Minute).Set(b.Context(), "big", value, 0).Err(); err != nil {
 		b.Fatal(err)
+	}
+}
+
+func setMany(keys int) func(*testing.B, *testkit.Redis) {
+	return func(b *testing.B, r *testkit.Redis) {
+		script := fmt.Sprintf("for i = 1, %d do redis.call('SET', 'k:' .. i, i %% 10) end return 1", keys)
+		if err := r.Client().WithTimeout(time.Minute).Eval(b.Context(), script, []string{"k"}).Err(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

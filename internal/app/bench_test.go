@@ -357,7 +357,7 @@ func publishQueue(ctx context.Context, ring *kafka.Ring, topic string, queue <-c
 				more = false
 			}
 		}
-		if err := ring.Publish(ctx, batch, func() {}); err != nil {
+		if err := ring.Publish(ctx, slices.Values([][]*kgo.Record{batch}), func() {}); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package command
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 
 	"twinlog/schema"
 )
@@ -50,6 +52,32 @@ func AppendChanges(dst []schema.Event, db int32, argv [][]byte) ([]schema.Event,
 	}
 	return changes, nil
 }
+
+// Pieces hands out a command in several that together have the same changes,
+// of at most so many keys each, if it is one change for each key; any other
+// command as it is.
+func Pieces(argv [][]byte, keys int) iter.Seq[[][]byte] {
+	return func(yield func([][]byte) bool) {
+		c, step := Lookup(argv[0]), 0
+		if c != nil {
+			step = argsOfKey[c.Name]
+		}
+		args := argv[1:]
+		if step == 0 || len(args)%step != 0 {
+			yield(argv)
+			return
+		}
+		for some := range slices.Chunk(args, keys*step) {
+			if !yield(append([][]byte{argv[0]}, some...)) {
+				return
+			}
+		}
+	}
+}
+
+// argsOfKey is how many arguments each key has, in commands of nothing else
+// that are one change for each key.
+var argsOfKey = map[string]int{"MSET": 2, "MSETNX": 2, "DEL": 1, "UNLINK": 1}
 
 // NeedsRefresh tells that e cannot be applied by running its command again:
 // what SORT … STORE leaves behind depends on keys that it does not name and

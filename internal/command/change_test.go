@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -277,5 +278,34 @@ func TestKeyReadAndWrittenCountsAsWritten(t *testing.T) {
 		if diff := cmp.Diff(want, k); diff != "" {
 			t.Errorf("keys differ (-want +got):\n%s", diff)
 		}
+	}
+}
+
+// The pieces of a command have its changes.
+func TestPiecesOfACommandHaveItsChanges(t *testing.T) {
+	for _, line := range []string{
+		"MSET a 1 b 2 c 3 d 4 e 5", "MSETNX a 1 b 2 c 3", "DEL a b c d e", "UNLINK a b c", "MSET a 1", "DEL a",
+		"SUNIONSTORE a b c d e", "MSETEX 3 a 1 b 2 c 3 PXAT 99", "RPUSH a 1 2 3 4 5",
+	} {
+		var argv [][]byte
+		for _, w := range strings.Fields(line) {
+			argv = append(argv, []byte(w))
+		}
+		want, err := AppendChanges(nil, 3, argv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []schema.Event
+		for piece := range Pieces(argv, 2) {
+			if got, err = AppendChanges(got, 3, piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", line, diff)
+		}
+	}
+	if _, err := AppendChanges(nil, 0, slices.Collect(Pieces([][]byte{[]byte("MSET"), {}, {}, {}}, 1))[0]); err == nil {
+		t.Error("an odd MSET is taken")
 	}
 }

@@ -111,7 +111,7 @@ func (h *hanging) open() {
 
 func (h *hanging) publish(value string) {
 	h.t.Helper()
-	if err := h.ring.Publish(h.ctx(), []*kgo.Record{{Topic: hangingTopic, Value: []byte(value)}}, func() {}); err != nil {
+	if err := h.ring.Publish(h.ctx(), slices.Values([][]*kgo.Record{{{Topic: hangingTopic, Value: []byte(value)}}}), func() {}); err != nil {
 		h.t.Fatal(err)
 	}
 	if err := h.ring.Wait(h.ctx()); err != nil {

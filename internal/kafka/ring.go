@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -173,13 +174,14 @@ func (r *Ring) TakeReader() *Consumer {
 	return reader
 }
 
-// Publish writes batch in one transaction of the next id and returns when
-// every record is acknowledged. The commit runs behind, after those of all
-// earlier batches (rule 6); committed is called when it is certain. Records
-// belong to the ring until then.
+// Publish writes a batch in one transaction of the next id and returns when
+// every record is acknowledged. It comes in pieces: the next one is asked for
+// when the last is acknowledged, and may have its memory. The commit runs
+// behind, after those of all earlier batches (rule 6); committed is called
+// when it is certain. Records belong to the ring until then.
 //
 // An error, here or in a commit, is the end of this ring.
-func (r *Ring) Publish(ctx context.Context, batch []*kgo.Record, committed func()) error {
+func (r *Ring) Publish(ctx context.Context, batch iter.Seq[[]*kgo.Record], committed func()) error {
 	if err := r.Err(); err != nil {
 		return err
 	}
@@ -224,17 +226,26 @@ func (r *Ring) pause(ctx context.Context) error {
 	return nil
 }
 
-func (r *Ring) produce(ctx context.Context, client *kgo.Client, batch []*kgo.Record) error {
+func (r *Ring) produce(ctx context.Context, client *kgo.Client, batch iter.Seq[[]*kgo.Record]) error {
 	if err := client.BeginTransaction(); err != nil {
 		return fmt.Errorf("beginning a transaction: %w", err)
 	}
+	for piece := range batch {
+		if err := r.producePiece(ctx, client, piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Ring) producePiece(ctx context.Context, client *kgo.Client, piece []*kgo.Record) error {
 	var failed atomic.Pointer[error]
 	promise := func(_ *kgo.Record, err error) {
 		if err != nil {
 			failed.CompareAndSwap(nil, &err)
 		}
 	}
-	for _, record := range batch {
+	for _, record := range piece {
 		record.Partition = r.cfg.Partition
 		client.Produce(ctx, record, promise)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -315,12 +316,12 @@ func recordTooLarge(t *testing.T, s *site) {
 				t.Fatal(err)
 			}
 			defer ring.Close()
-			batch := s.batch(1, 3)
+			batch := s.records(1, 3)
 			batch[1].Value = make([]byte, 50_000)
 			if _, err := rand.Read(batch[1].Value); err != nil {
 				t.Fatal(err)
 			}
-			err = ring.Publish(s.ctx(), batch, func() { t.Error("a batch without one of its records was committed") })
+			err = ring.Publish(s.ctx(), slices.Values([][]*kgo.Record{batch}), func() { t.Error("a batch without one of its records was committed") })
 			if !kafka.Permanent(err) || kafka.Retryable(err) || kafka.Fenced(err) || !strings.Contains(err.Error(), "max.message.bytes") {
 				t.Errorf("the error is %v; Permanent %v, Retryable %v, Fenced %v", err, kafka.Permanent(err), kafka.Retryable(err), kafka.Fenced(err))
 			}

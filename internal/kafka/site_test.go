@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -89,8 +91,13 @@ func (s *site) open(hook func(string), more ...kgo.Opt) *kafka.Ring {
 	return ring
 }
 
-// batch makes the events with the given seqs; the last one carries the position.
-func (s *site) batch(from, to int) []*kgo.Record {
+// batch makes the events with the given seqs, each in a piece of its own.
+func (s *site) batch(from, to int) iter.Seq[[]*kgo.Record] {
+	return slices.Chunk(s.records(from, to), 1)
+}
+
+// records makes the events with the given seqs; the last one carries the position.
+func (s *site) records(from, to int) []*kgo.Record {
 	var batch []*kgo.Record
 	for seq := from; seq <= to; seq++ {
 		batch = append(batch, &kgo.Record{Topic: s.topic, Key: []byte("k"), Value: []byte(strconv.Itoa(seq))})

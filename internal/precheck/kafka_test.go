@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,7 +152,7 @@ func notFenced(t *testing.T, broker *testkit.Kafka) {
 	for range 2 {
 		run(t, cfg)
 		for range ringSize {
-			if err := ring.Publish(t.Context(), []*kgo.Record{{Topic: topic, Value: []byte("v")}}, func() {}); err != nil {
+			if err := ring.Publish(t.Context(), slices.Values([][]*kgo.Record{{{Topic: topic, Value: []byte("v")}}}), func() {}); err != nil {
 				t.Fatalf("after a pre-check: %v", err)
 			}
 		}

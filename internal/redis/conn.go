@@ -46,12 +46,13 @@ var notReady = map[string]bool{"LOADING": true, "BUSY": true, "MASTERDOWN": true
 // never repeats anything: after the first error of either it only returns
 // that. It is for one goroutine; only Close may come from another.
 type Conn struct {
-	addr string
-	raw  net.Conn
-	out  []byte
-	in   *bufio.Reader
-	rr   replyReader
-	err  error // the first one
+	addr  string
+	raw   net.Conn
+	large net.Buffers // what goes out before out
+	out   []byte
+	in    *bufio.Reader
+	rr    replyReader
+	err   error // the first one
 }
 
 const readBuffer = 64 << 10
@@ -71,8 +72,16 @@ func (c *Conn) Reader() *bufio.Reader { return c.in }
 // SetReadDeadline bounds the reads to come; the zero time means never.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.raw.SetReadDeadline(t) }
 
-// Raw adds bytes in RESP to what the next Flush sends.
-func (c *Conn) Raw(b []byte) { c.out = append(c.out, b...) }
+// Raw adds bytes in RESP to what the next Flush sends. They belong to the
+// connection until then: many are sent from where they are.
+func (c *Conn) Raw(b []byte) {
+	if len(b) < keptBuffer {
+		c.out = append(c.out, b...)
+		return
+	}
+	c.large = append(c.large, c.out, b)
+	c.out = nil
+}
 
 // Command adds a command to what the next Flush sends.
 func (c *Conn) Command(args ...string) {
@@ -96,7 +105,14 @@ func (c *Conn) Flush(ctx context.Context) error {
 		return c.err
 	}
 	stop := c.watch(ctx)
-	_, err := c.raw.Write(c.out)
+	var err error
+	if c.large != nil {
+		_, err = c.large.WriteTo(c.raw)
+		c.large = nil
+	}
+	if err == nil {
+		_, err = c.raw.Write(c.out)
+	}
 	stop()
 	c.out = c.out[:0]
 	if cap(c.out) > keptBuffer {
@@ -116,6 +132,18 @@ func (c *Conn) Receive(ctx context.Context) (Reply, error) {
 		stop = c.watch(ctx)
 	}
 	reply, err := c.rr.read()
+	stop()
+	return reply, c.failed(ctx, "reading a reply", err)
+}
+
+// ReceiveEach reads one reply and hands out the elements of an array, each
+// valid for the call only; the reply that it returns has none.
+func (c *Conn) ReceiveEach(ctx context.Context, visit func(i int, elem *Reply)) (Reply, error) {
+	if c.err != nil {
+		return Reply{}, c.err
+	}
+	stop := c.watch(ctx)
+	reply, err := c.rr.readEach(visit)
 	stop()
 	return reply, c.failed(ctx, "reading a reply", err)
 }

@@ -41,6 +41,7 @@ func TestConn(t *testing.T) {
 		test func(*testing.T, *testkit.Redis, *Conn)
 	}{
 		{"commands are pipelined and answered in order", pipelined},
+		{"many bytes are sent from where they are", largeRaw},
 		{"INFO's fields are read by name", infoFields},
 		{"a done ctx ends what blocks, and the connection", ctxEndsReceive},
 	} {
@@ -75,6 +76,36 @@ func pipelined(t *testing.T, _ *testkit.Redis, c *Conn) {
 	}
 	if reply, err := c.Do(t.Context(), "GET", "k0"); err != nil || string(reply.Str) != value {
 		t.Errorf("after an error reply: %+v, error %v", reply, err)
+	}
+}
+
+func largeRaw(t *testing.T, _ *testkit.Redis, c *Conn) {
+	value := strings.Repeat("v", keptBuffer)
+	large := []byte("*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$" + strconv.Itoa(len(value)) + "\r\n" + value + "\r\n")
+	c.Command("MULTI")
+	c.Raw(large)
+	c.Command("STRLEN", "large")
+	c.Raw(large)
+	c.Command("APPEND", "large", "x")
+	if cap(c.out) > 1<<20 {
+		t.Errorf("%d bytes were copied", cap(c.out))
+	}
+	c.Command("EXEC")
+	if err := c.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if reply, err := c.Receive(t.Context()); err != nil || reply.Err() != nil {
+			t.Fatalf("reply %d: %+v, error %v", i, reply, err)
+		}
+	}
+	var got []int64
+	reply, err := c.ReceiveEach(t.Context(), func(_ int, elem *Reply) { got = append(got, elem.Int) })
+	if want := []int64{0, keptBuffer, 0, keptBuffer + 1}; err != nil || reply.Kind != '*' || !slices.Equal(got, want) {
+		t.Errorf("EXEC answers %d, want %d; %+v, error %v", got, want, reply, err)
+	}
+	if _, err := c.Do(t.Context(), "PING"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -54,11 +54,45 @@ type replyReader struct {
 }
 
 func (r *replyReader) read() (Reply, error) {
+	r.reuse()
+	return r.value(0)
+}
+
+// readEach reads a reply and hands out the elements of an array one by one.
+func (r *replyReader) readEach(visit func(i int, elem *Reply)) (Reply, error) {
+	b, err := r.in.Peek(1)
+	if err != nil {
+		return Reply{}, err
+	}
+	if b[0] != '*' {
+		return r.read()
+	}
+	line, err := r.readLine()
+	if err != nil {
+		return Reply{}, err
+	}
+	reply := Reply{Kind: '*'}
+	var n int
+	if n, reply.Null, err = length(line[1:], maxReplyElems); err != nil {
+		return Reply{}, err
+	}
+	for i := range n {
+		r.reuse()
+		elem, err := r.value(1)
+		if err != nil {
+			return Reply{}, err
+		}
+		visit(i, &elem)
+	}
+	return reply, nil
+}
+
+// reuse makes the memory of what was read free for what comes next.
+func (r *replyReader) reuse() {
 	r.text = r.text[:0]
 	if cap(r.text) > keptBuffer {
 		r.text = nil
 	}
-	return r.value(0)
 }
 
 // buffered tells whether the next reply is one line that has arrived, as most

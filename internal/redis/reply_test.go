@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -51,9 +52,33 @@ func TestReplies(t *testing.T) {
 				if _, err := r.read(); !errors.Is(err, io.EOF) {
 					t.Errorf("behind it comes %v", err)
 				}
+				if diff := cmp.Diff(tt.want, each(t, tt.in), cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("element by element: %s", diff)
+				}
 			}
 		})
 	}
+}
+
+// each reads a reply element by element and puts it together again.
+func each(t *testing.T, in string) Reply {
+	t.Helper()
+	var elems []Reply
+	got, err := reader(strings.NewReader(in)).readEach(func(i int, elem *Reply) {
+		if i != len(elems) {
+			t.Errorf("element %d comes behind %d others", i, len(elems))
+		}
+		e := *elem
+		e.Str = bytes.Clone(e.Str)
+		elems = append(elems, e)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(elems) > 0 {
+		got.Elems = elems
+	}
+	return got
 }
 
 func TestWhatIsNoReplyIsAnError(t *testing.T) {

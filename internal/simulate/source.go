@@ -83,7 +83,7 @@ func (s *site) fullSync() error {
 		if err := s.turner.Own(events, &s.pos); err != nil {
 			return err
 		}
-		return s.emit(events, s.pos)
+		return s.emit(events, s.pos, false)
 	})
 }
 
@@ -144,11 +144,11 @@ func (w *world) valueOf(e *schema.Event) *value {
 }
 
 // emit keeps events until they are committed.
-func (s *site) emit(events []schema.Event, at offsets.Position) error {
+func (s *site) emit(events []schema.Event, at offsets.Position, goesOn bool) error {
 	for i := range events {
-		s.own = append(s.own, record{events[i], i == len(events)-1})
+		s.own = append(s.own, record{events[i], i == len(events)-1 && !goesOn})
 	}
-	if len(events) > 0 { // a position alone is not committed: it travels with events
+	if len(events) > 0 && !goesOn { // a position alone is not committed: it travels with events
 		s.buffer = append(s.buffer, group{len(s.own), at})
 	}
 	return nil
@@ -258,7 +258,7 @@ func (s *site) heartbeat() error {
 		if err := s.turner.Own(events, &s.pos); err != nil {
 			return err
 		}
-		return s.emit(events, s.pos)
+		return s.emit(events, s.pos, false)
 	}
 	return nil
 }

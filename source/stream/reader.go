@@ -59,6 +59,9 @@ func (e *CorruptError) Error() string {
 
 const (
 	initialBuffer = 256 << 10
+	keptBuffer    = 4 << 20 // the memory of a larger unit is not kept for the next
+	argsBlock     = 16 << 10
+	leastArg      = 6       // "$0\r\n\r\n"
 	maxLine       = 64      // "*<n>\r\n" and "$<n>\r\n"
 	maxArgs       = 1 << 20 // Redis: 1,048,576 arguments a command
 	maxShownKey   = 64
@@ -79,7 +82,7 @@ type Reader struct {
 	db     int32
 
 	unit  Unit
-	args  [][]byte // all arguments of the unit, one after another
+	args  [][]byte // arguments of the unit, one after another; full blocks belong to its commands alone
 	start int64    // offset before the unit
 }
 
@@ -144,9 +147,18 @@ func (r *Reader) Next() (*Unit, error) {
 
 func (r *Reader) begin() {
 	r.start, r.most = r.offset, r.limit
-	r.unit = Unit{Commands: r.unit.Commands[:0]}
-	r.args = r.args[:0]
+	commands := r.unit.Commands[:0]
+	if cap(commands) > argsBlock {
+		commands = nil
+	}
+	r.unit = Unit{Commands: commands}
+	if r.args = r.args[:0]; cap(r.args) > argsBlock {
+		r.args = nil
+	}
 	// What the last unit handed out is void now: move the rest to the front.
+	if len(r.buf) > keptBuffer && r.end-r.pos <= initialBuffer {
+		r.grow(initialBuffer)
+	}
 	if r.pos == r.end {
 		r.pos, r.end = 0, 0
 	} else if r.pos > len(r.buf)/2 {
@@ -154,6 +166,10 @@ func (r *Reader) begin() {
 		r.pos = 0
 	}
 }
+
+// Release gives back what the last unit takes, before the next one is asked
+// for.
+func (r *Reader) Release() { r.begin() }
 
 func (r *Reader) finish() *Unit {
 	r.unit.Offset = r.offset
@@ -167,6 +183,9 @@ func (r *Reader) command() ([][]byte, error) {
 	n, err := r.header('*', maxArgs)
 	if err != nil {
 		return nil, err
+	}
+	if want := min(n, r.most/leastArg); int64(cap(r.args)-len(r.args)) < want { // what is there stays where it is
+		r.args = make([][]byte, 0, max(want, min(int64(2*cap(r.args)), argsBlock)))
 	}
 	from := len(r.args)
 	for range n {
@@ -239,9 +258,7 @@ func (r *Reader) advance(n int) {
 func (r *Reader) fill(n int) error {
 	for r.end-r.pos < n {
 		if r.pos+n > len(r.buf) {
-			grown := make([]byte, max(2*n, initialBuffer))
-			r.end = copy(grown, r.buf[r.pos:r.end])
-			r.buf, r.pos = grown, 0
+			r.grow(n + initialBuffer)
 		}
 		got, err := r.src.Read(r.buf[r.end:])
 		r.end += got
@@ -253,6 +270,13 @@ func (r *Reader) fill(n int) error {
 		}
 	}
 	return nil
+}
+
+// grow begins another buffer with what is not parsed yet.
+func (r *Reader) grow(n int) {
+	grown := make([]byte, n)
+	r.end = copy(grown, r.buf[r.pos:r.end])
+	r.buf, r.pos = grown, 0
 }
 
 func (r *Reader) parseDB(args [][]byte) (int32, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -196,5 +197,53 @@ func TestAnAppliedUnitHasALimitOfItsOwn(t *testing.T) {
 		if _, err := r.Next(); !errors.As(err, &big) || big.Limit != 100 {
 			t.Errorf("the unit behind an applied one: error %v", err)
 		}
+	}
+}
+
+// A unit of many small commands takes little more memory than its bytes and
+// one slice for each argument, and none of it afterwards.
+func TestReaderKeepsLittleOfAUnitOfManyCommands(t *testing.T) {
+	const n = 200_000
+	commands := make([]string, n)
+	for i := range commands {
+		commands[i] = fmt.Sprintf("SET k:%d %d", i, i)
+	}
+	in := raw("MULTI") + raw(commands...) + raw("EXEC", "PING")
+	r := NewReader(strings.NewReader(in), 0, 0, 64<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	u, err := r.Next()
+	if err != nil || len(u.Commands) != n {
+		t.Fatalf("%d commands, error %v", len(u.Commands), err)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	for i, c := range u.Commands {
+		if want := fmt.Sprintf("SET k:%d %d", i, i); string(bytes.Join(c.Args, []byte(" "))) != want {
+			t.Fatalf("command %d is %q", i, c.Args)
+		}
+	}
+	if took := int64(after.HeapAlloc) - int64(before.HeapAlloc); took > int64(len(in))+n*(3*24+50) {
+		t.Errorf("a unit of %d bytes takes %d", len(in), took)
+	}
+	if _, err := r.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if cap(r.unit.Commands) > argsBlock || cap(r.args) > argsBlock || len(r.buf) > keptBuffer {
+		t.Errorf("it keeps %d commands, %d arguments and %d bytes", cap(r.unit.Commands), cap(r.args), len(r.buf))
+	}
+}
+
+func TestReaderKeepsNoBufferOfALargeArgument(t *testing.T) {
+	in := raw("SET k "+strings.Repeat("v", 3*keptBuffer), "PING")
+	r := NewReader(strings.NewReader(in), 0, 0, 64<<20)
+	if _, err := r.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.buf) > 3*keptBuffer+2*initialBuffer {
+		t.Errorf("a buffer of %d bytes", len(r.buf))
+	}
+	if _, err := r.Next(); err != nil || len(r.buf) > keptBuffer {
+		t.Errorf("it keeps %d bytes, error %v", len(r.buf), err)
 	}
 }

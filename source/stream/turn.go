@@ -39,15 +39,18 @@ type Turner struct {
 	touch   command.Touch
 }
 
-// keptEvents is for how many events of a unit the memory is kept for the next.
-const keptEvents = 4096
+// mostEvents is how many events of a unit are in memory at a time, about.
+const mostEvents = 4096
 
 // Emit takes the events of one group and the position behind them. Their seqs
 // go on from the position before. Without events only the position has moved.
-type Emit func(events []schema.Event, at offsets.Position) error
+// A large group comes in several calls: if it goes on, at is no position yet
+// and tells only the replication offset of its events.
+type Emit func(events []schema.Event, at offsets.Position, goesOn bool) error
 
 // Turn turns one unit, which ends behind pos, into groups of events and moves
-// pos behind it. Echo tells that the unit was an applied block.
+// pos behind it. It uses up what the unit holds. Echo tells that the unit was
+// an applied block.
 func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err error) {
 	verdict, err := t.Filter.Judge(u)
 	if err != nil {
@@ -64,19 +67,30 @@ func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err
 		}
 	}
 	seen := pos.Seen // what stands in an echo was done before its mark took effect
-	events := slices.Grow(t.events[:0], len(verdict.Born))
-	for _, c := range verdict.Born {
+	events := t.events[:0]
+	for i, c := range verdict.Born {
+		if len(verdict.Born) > mostEvents { // its memory can go while its events come
+			verdict.Born[i] = Command{}
+		}
+		if len(c.Args) > mostEvents {
+			if events, err = t.wide(events, c, u, pos, seen, emit); err != nil {
+				return verdict.Echo, err
+			}
+			continue
+		}
+		if len(events) > mostEvents {
+			if events, err = t.publishPart(events, u, pos, seen, emit); err != nil {
+				return verdict.Echo, err
+			}
+		}
 		if events, err = t.born(events, c, u.Offset, pos); err != nil {
 			return verdict.Echo, err
 		}
 	}
-	if t.events = events; cap(events) > keptEvents {
+	if t.events = events; cap(events) > 2*mostEvents {
 		t.events = nil
 	}
-	for i := range events {
-		events[i].Source.Snapshot = "false"
-	}
-	if err := t.own(events, pos, seen); err != nil {
+	if err := t.number(events, pos, seen); err != nil {
 		return verdict.Echo, err
 	}
 	pos.ReplOffset, pos.Database = u.Offset, int(u.DB)
@@ -86,13 +100,52 @@ func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err
 		}
 	}
 	t.settle(pos)
-	if err := emit(events, *pos); err != nil {
+	if err := emit(events, *pos, false); err != nil {
 		return verdict.Echo, err
 	}
 	if verdict.Barrier == nil || t.Values == nil {
 		return verdict.Echo, nil
 	}
 	return verdict.Echo, t.values(verdict.Barrier, pos, emit)
+}
+
+// number makes what was born in a unit this source's own events.
+func (t *Turner) number(events []schema.Event, pos *offsets.Position, seen int64) error {
+	for i := range events {
+		events[i].Source.Snapshot = "false"
+	}
+	return t.own(events, pos, seen)
+}
+
+// publishPart emits events of a unit that goes on, and returns what is left:
+// one, since the group's last event is known at its end.
+func (t *Turner) publishPart(events []schema.Event, u *Unit, pos *offsets.Position, seen int64, emit Emit) ([]schema.Event, error) {
+	n := len(events) - 1
+	if err := t.number(events[:n], pos, seen); err != nil {
+		return events, err
+	}
+	at := *pos
+	at.ReplOffset = u.Offset // of all events of the unit
+	if err := emit(events[:n], at, true); err != nil {
+		return events, err
+	}
+	return append(events[:0], events[n]), nil
+}
+
+// wide appends the events of a command of many arguments, in pieces where it
+// is one event for each key.
+func (t *Turner) wide(events []schema.Event, c Command, u *Unit, pos *offsets.Position, seen int64, emit Emit) (_ []schema.Event, err error) {
+	for args := range command.Pieces(c.Args, mostEvents) {
+		if len(events) > mostEvents {
+			if events, err = t.publishPart(events, u, pos, seen, emit); err != nil {
+				return events, err
+			}
+		}
+		if events, err = t.born(events, Command{DB: c.DB, Args: args}, u.Offset, pos); err != nil {
+			return events, err
+		}
+	}
+	return events, nil
 }
 
 // values publishes what was read at a barrier.
@@ -103,12 +156,12 @@ func (t *Turner) values(barrier []byte, pos *offsets.Position, emit Emit) error 
 			return err
 		}
 		before = pos.OnDemand
-		return emit(events, *pos)
+		return emit(events, *pos, false)
 	})
 	if err != nil || pos.OnDemand == before {
 		return err
 	}
-	return emit(nil, *pos)
+	return emit(nil, *pos, false)
 }
 
 // ForeignMarkError tells that a site was filled from a topic that is not there
@@ -231,10 +284,16 @@ func (t *Turner) cut(events []schema.Event, from int, c Command) []schema.Event 
 	if t.MaxEventBytes == 0 || eventOverhead+2*bytesOf(c.Args) <= t.MaxEventBytes { // keys count twice
 		return events
 	}
-	whole := slices.Clone(events[from:])
-	events = events[:from]
-	for i := range whole {
-		events = Cut(events, &whole[i], t.MaxEventBytes)
+	for i := from; i < len(events); i++ {
+		if size(&events[i]) <= t.MaxEventBytes {
+			continue
+		}
+		rest := slices.Clone(events[i:])
+		events = events[:i]
+		for j := range rest {
+			events = Cut(events, &rest[j], t.MaxEventBytes)
+		}
+		break
 	}
 	return events
 }

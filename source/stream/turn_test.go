@@ -1,11 +1,13 @@
 package stream
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"twinlog/offsets"
 	"twinlog/schema"
 )
 
@@ -49,5 +51,47 @@ func TestReservedKeysAreNeverPublished(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// A unit of many commands, or of one that is many events, is one group that
+// comes in several calls; only the last one moves the position.
+func TestALargeUnitIsEmittedInPieces(t *testing.T) {
+	for _, n := range []int{1, mostEvents, mostEvents + 1, mostEvents + 2, 3*mostEvents + 5} {
+		single, wide := &Unit{Offset: 70}, &Unit{Offset: 70, Commands: []Command{{Args: [][]byte{[]byte("MSET")}}}}
+		for i := range n {
+			key := []byte(strconv.Itoa(i))
+			single.Commands = append(single.Commands, Command{Args: [][]byte{[]byte("SET"), key, []byte("v")}})
+			wide.Commands[0].Args = append(wide.Commands[0].Args, key, []byte("v"))
+		}
+		reserved := Command{Args: [][]byte{[]byte("SET"), []byte(offsets.Reserved + "x"), []byte("no event")}}
+		single.Commands, wide.Commands = append(single.Commands, reserved), append(wide.Commands, reserved)
+		inPieces(t, single, n)
+		inPieces(t, wide, n)
+	}
+}
+
+func inPieces(t *testing.T, u *Unit, n int) {
+	t.Helper()
+	turner := &Turner{Site: "a", Filter: NewFilter("l", "b-to-a", "0")}
+	pos := offsets.Position{ReplOffset: 7, Seq: 3}
+	var keys, ends int
+	_, err := turner.Turn(u, &pos, func(events []schema.Event, at offsets.Position, goesOn bool) error {
+		if len(events) == 0 || len(events) > 2*mostEvents || at.ReplOffset != 70 || goesOn != (pos.ReplOffset == 7) {
+			t.Errorf("%d keys: a call with %d events of offset %d, goes on %v", n, len(events), at.ReplOffset, goesOn)
+		}
+		for _, e := range events {
+			if string(e.Key) != strconv.Itoa(keys) || e.Seq != int64(4+keys) || e.Source.Snapshot != "false" {
+				t.Fatalf("%d keys: event %d is %+v", n, keys, e)
+			}
+			keys++
+		}
+		if !goesOn {
+			ends++
+		}
+		return nil
+	})
+	if err != nil || keys != n || ends != 1 || pos.Seq != int64(3+n) || pos.ReplOffset != 70 {
+		t.Errorf("%d keys: %d events, %d ends, position %+v, error %v", n, keys, ends, pos, err)
 	}
 }

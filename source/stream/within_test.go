@@ -34,7 +34,7 @@ func newScoped(s scope.Scope) *Turner {
 func turned(t *testing.T, turner *Turner, pos *offsets.Position, lines ...string) []string {
 	t.Helper()
 	var all []string
-	_, err := turner.Turn(unitIn(lines...), pos, func(events []schema.Event, at offsets.Position) error {
+	_, err := turner.Turn(unitIn(lines...), pos, func(events []schema.Event, at offsets.Position, _ bool) error {
 		for _, e := range events {
 			all = append(all, strings.TrimSpace(fmt.Sprintf("%d %s %s", e.DB, e.Command, e.Key)))
 		}
@@ -113,7 +113,7 @@ func TestAValueEndsWhatIsDue(t *testing.T) {
 	}
 	barrier := unitIn("0 SET __twinlog:l:barrier id")
 	var seqs []int64
-	if _, err := turner.Turn(barrier, pos, func(events []schema.Event, at offsets.Position) error {
+	if _, err := turner.Turn(barrier, pos, func(events []schema.Event, at offsets.Position, _ bool) error {
 		for _, e := range events {
 			seqs = append(seqs, e.Seq)
 		}
@@ -160,7 +160,7 @@ func FuzzWithin(f *testing.F) {
 				due[k] = turner.Due.IsDirty(0, []byte(k))
 			}
 			seq := pos.Seq
-			_, err := turner.Turn(unitIn(line), pos, func(events []schema.Event, _ offsets.Position) error {
+			_, err := turner.Turn(unitIn(line), pos, func(events []schema.Event, _ offsets.Position, _ bool) error {
 				for _, e := range events {
 					if e.Op != schema.OpTruncate && e.DB != schema.NoDB && !s.HasKey(e.DB, e.Key) || e.DB == 0 && due[string(e.Key)] && e.Op != schema.OpTruncate {
 						t.Errorf("%q: %s of db %d, key %q", line, e.Command, e.DB, e.Key)
