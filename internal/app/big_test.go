@@ -106,6 +106,13 @@ func bigChanges(t *testing.T, r *testkit.Redis, prefix string, pass int) {
 	do("SREM", prefix+"set", large)
 	do("ZADD", prefix+"zset", pass, large)
 	do("XADD", prefix+"stream", "*", "field", large)
+	sets := []any{"SUNIONSTORE", prefix + "union", prefix + "set:0"}
+	for i := range 3000 {
+		sets = append(sets, fmt.Sprintf("%sset:%d", prefix, i))
+	}
+	do("SADD", prefix+"set:17", pass)
+	do("SADD", prefix+"set:2900", pass, "x")
+	do(sets...)
 	many := []any{"RPUSH", prefix + "many"}
 	pairs := []any{"MSET"}
 	for i := range 10_000 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -30,6 +31,7 @@ type judge struct {
 	next     int          // unit that must come next
 	at       int          // its change that must come next
 	whole    schema.Event // what came of a command in fragments; without one its Op is 0
+	steps    [][]byte     // arguments of a command that goes on in further ones; nil without one
 	groupID  string
 	groupAt  int      // its event that must come next
 	producer producer // of the group being read
@@ -175,7 +177,12 @@ func (j *judge) change(ctx context.Context, r *kgo.Record, e *schema.Event) erro
 		return nil
 	}
 	u := &j.units[j.next]
-	j.group(r, e, u)
+	begins := j.steps == nil
+	goesOn := j.step(e, u.changes[j.at])
+	j.group(r, e, u, begins, goesOn)
+	if goesOn {
+		return nil
+	}
 	if e.Part.Set {
 		if e = j.join(r, e); e == nil {
 			return nil
@@ -188,6 +195,28 @@ func (j *judge) change(ctx context.Context, r *kgo.Record, e *schema.Event) erro
 		j.next, j.at = j.next+1, 0
 	}
 	return nil
+}
+
+// step puts together a command that makes one key of many others in several:
+// each further one makes it of itself and some more. It tells whether want
+// goes on behind e, and makes the last one the whole command.
+func (j *judge) step(e *schema.Event, want string) (goesOn bool) {
+	if e.Command != "SUNIONSTORE" {
+		return false
+	}
+	whole := *e
+	if j.steps != nil && len(e.Args) > 2 && bytes.Equal(e.Args[0], e.Key) && bytes.Equal(e.Args[1], e.Key) {
+		whole.Args = slices.Concat(j.steps, e.Args[2:])
+	}
+	j.steps = nil
+	if strings.HasPrefix(want, canonicalChange(&whole)+" ") {
+		for _, a := range whole.Args {
+			j.steps = append(j.steps, bytes.Clone(a))
+		}
+		return true
+	}
+	e.Args = whole.Args
+	return false
 }
 
 // join puts a command's fragments together and returns it with the last one.
@@ -218,13 +247,13 @@ func (j *judge) join(r *kgo.Record, e *schema.Event) *schema.Event {
 }
 
 // group checks that the events of one unit are one group.
-func (j *judge) group(r *kgo.Record, e *schema.Event, u *unit) {
-	if j.at == 0 && (!e.Part.Set || e.Part.Index == 0) {
+func (j *judge) group(r *kgo.Record, e *schema.Event, u *unit, begins, goesOn bool) {
+	if j.at == 0 && begins && (!e.Part.Set || e.Part.Index == 0) {
 		j.groupID, j.producer, j.groupAt = strconv.FormatInt(e.Seq, 10), producerOf(r), 0
 	}
 	index := j.groupAt
 	j.groupAt++
-	last := j.at == len(u.changes)-1 && (!e.Part.Set || e.Part.Last)
+	last := j.at == len(u.changes)-1 && (!e.Part.Set || e.Part.Last) && !goesOn
 	t, size := e.Transaction, len(u.changes)
 	switch {
 	case last && index == 0 && !t.Set:

@@ -20,11 +20,15 @@ const (
 // Cut appends e as fragments: events of at most limit bytes that have the same
 // keys and command, and each some of its arguments in order (Part.Arg is the
 // first one's index). An argument is cut only if it is too long for an event
-// of its own; then the next fragment begins with the same index. What cannot
-// be cut is appended as it is.
+// of its own; then the next fragment begins with the same index. What is made
+// of many keys comes as several commands (fold.go). What cannot be cut is
+// appended as it is.
 func Cut(dst []schema.Event, e *schema.Event, limit int) []schema.Event {
 	if size(e) <= limit {
 		return append(dst, *e)
+	}
+	if dst, ok := fold(dst, e, limit); ok {
+		return dst
 	}
 	room := limit - eventOverhead - len(e.Command) - len(e.Key) - bytesOf(e.OtherKeys)
 	if room < leastRoom || !divisible(e, room) {

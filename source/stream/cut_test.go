@@ -71,7 +71,7 @@ func TestWhatIsNotCut(t *testing.T) {
 		"a large value":                            {[]string{"SET", "k", long}, true},
 		"a message":                                {[]string{"PUBLISH", "channel", long}, true},
 		"a large key":                              {[]string{"SET", long, long}, false},
-		"keys that are only read":                  {[]string{"SUNIONSTORE", "d", long}, false},
+		"keys that are only read":                  {[]string{"ZUNIONSTORE", "d", "1", long}, false},
 		"many small arguments":                     {many, true},
 		"many arguments of which one is large":     {append(append([]string{}, many...), "large", long), false},
 		"a removal of many of which one is large":  {append(append([]string{"SREM"}, many[1:]...), long), true},
