@@ -50,10 +50,17 @@ func (e *DataError) Error() string {
 	if e.Count > 1 {
 		more = fmt.Sprintf(" (and %d more of the same batch)", e.Count-1)
 	}
-	return fmt.Sprintf("topic %s, offset %d (seq %d): %s on key %q in db %d had no effect at site %s: %s%s. "+
-		"The key differs between the sites: make it at %s what it is at the origin, then `twinlog resume sink-%s` goes on behind this event",
-		e.Topic, e.Offset, e.Seq, e.Command, e.Key, e.DB, e.Target, e.Reply, more, e.Target, e.Target)
+	what := fmt.Sprintf("topic %s, offset %d (seq %d): %s on key %q in db %d had no effect at site %s: %s%s. ", e.Topic, e.Offset, e.Seq, e.Command, e.Key, e.DB, e.Target, e.Reply, more)
+	if strings.HasPrefix(e.Command, restoreOf) {
+		return what + fmt.Sprintf("Such a payload takes the module of that type, of a version that reads it: load it at %s (MODULE LIST shows what is there). "+
+			"`twinlog resume sink-%s` goes on behind this event, `twinlog snapshot --match KEY` then brings the value", e.Target, e.Target)
+	}
+	return what + fmt.Sprintf("The key differs between the sites: make it at %s what it is at the origin, then `twinlog resume sink-%s` goes on behind this event", e.Target, e.Target)
 }
+
+// restoreOf begins the name of a RESTORE in errors: the type of its payload
+// follows.
+const restoreOf = "RESTORE ("
 
 // RefusedError tells that the target refused a command before anything took
 // effect, and always will: unknown command, wrong arity, no permission.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -62,7 +63,7 @@ func (it item) risky() bool {
 	case schema.OpWrite, schema.OpFunction:
 		return true
 	case schema.OpValue:
-		return it.command == "RESTORE" || it.command[0] == 'X' // of a stream
+		return strings.HasPrefix(it.command, restoreOf) || it.command[0] == 'X' // of a stream
 	case schema.OpDelete, schema.OpTruncate, schema.OpMessage, schema.OpControl:
 	}
 	return false
@@ -73,7 +74,7 @@ func mayHaveFailed(e *schema.Event) bool {
 	it := item{op: e.Op, command: "SET"}
 	switch e.Value.Kind {
 	case schema.KindDump:
-		it.command = "RESTORE"
+		it.command = restoreOf
 	case schema.KindStream:
 		it.command = "XADD"
 	case schema.KindNone, schema.KindString, schema.KindList, schema.KindHash, schema.KindSet, schema.KindZSet:

@@ -95,6 +95,7 @@ func (t *translator) hash(b *batch, e *schema.Event, offset int64) {
 
 func (t *translator) restore(b *batch, e *schema.Event, offset int64) {
 	b.command(e, offset, e.DB, "RESTORE", 6)
+	b.items[len(b.items)-1].command = restoreOf + e.Type + ")" // the payload does not tell
 	b.arg(e.Key)
 	if e.ExpireAt.Set {
 		b.number(t.expiry(e.ExpireAt.Int64))

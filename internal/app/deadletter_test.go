@@ -392,7 +392,7 @@ func letterForeignEvents(t *testing.T, broker *testkit.Kafka) {
 		{"a command that the target does not know", "refused", "unknown command", schema.Event{Op: schema.OpWrite, Command: "NOSUCH", Args: [][]byte{[]byte("x")}}},
 		{"a command with a wrong number of arguments", "refused", "wrong number of arguments", schema.Event{Op: schema.OpWrite, Command: "INCR", Args: [][]byte{[]byte("x"), []byte("y")}}},
 		{"a command that is no command", "malformed", "not a time in ms", schema.Event{Op: schema.OpWrite, Command: "PEXPIREAT", Args: [][]byte{[]byte("x"), []byte("soon")}}},
-		{"a value of a module that the target lacks", "no_effect", "RESTORE: ERR", schema.Event{Op: schema.OpValue, Type: "ReJSON-RL", Value: schema.Value{Kind: schema.KindDump, Data: []byte("\x07payload of a module\x0b\x00........")}}},
+		{"a value of a module that the target lacks", "no_effect", "RESTORE (ReJSON-RL): ERR", schema.Event{Op: schema.OpValue, Type: "ReJSON-RL", Value: schema.Value{Kind: schema.KindDump, Data: []byte("\x07payload of a module\x0b\x00........")}}},
 		{"a part without the one before it", "malformed", "without the one before it", schema.Event{Op: schema.OpValue, Type: "list", Value: schema.Value{Kind: schema.KindList, Elements: [][]byte{[]byte("x")}}, Part: schema.OptPart{Set: true, Part: schema.Part{Index: 3, Last: true, Arg: -1}}}},
 	} {
 		key := fmt.Sprintf("forged-%d", n)
@@ -576,7 +576,7 @@ func letterTwoWayValue(t *testing.T, broker *testkit.Kafka) {
 		t.Errorf("the cause is %s", all[0].cause())
 	}
 	l.quarantined("0:m")
-	l.toldOf(1, "m", "RESTORE: ERR")
+	l.toldOf(1, "m", "RESTORE (ReJSON-RL): ERR")
 	if ttl := l.b.Client().PTTL(t.Context(), "m").Val(); ttl > 0 {
 		t.Errorf("a quarantined key expires in %v at site b", ttl)
 	}

@@ -65,13 +65,12 @@ func (l *link) begun(direction, id string, keys int64) {
 	})
 }
 
-const oneWayAToB = "  - {from: a, to: b}\n"
 
 // Every key of the target is broken, so that only values that are sent again
 // mend it, all of them.
 func TestKeysSentAgainMendTheTargetWhoeverDiesMeanwhile(t *testing.T) {
 	const keys = 3000
-	l := newLink(t, linkOptions{directions: oneWayAToB, argsA: append(wideBacklog(), "--save", "3600 1"), argsB: wideBacklog()})
+	l := newLink(t, linkOptions{directions: oneWay, argsA: append(wideBacklog(), "--save", "3600 1"), argsB: wideBacklog()})
 	at, target := databasesAt(t, l.a), databasesAt(t, l.b)
 	l.sets(l.a, "k", keys, "1")
 	for db := range 3 {

@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -33,25 +32,8 @@ func StartRedisWithClock(tb testing.TB, args ...string) (*Redis, *Clock) {
 	}
 	tb.Cleanup(func() { c.file.Close() })
 	c.Step(0)
-	env := []string{"LD_PRELOAD=" + buildClock(tb, dir), "TWINLOG_TEST_CLOCK=" + c.file.Name()}
+	env := []string{"LD_PRELOAD=" + buildLibrary(tb, dir, "clock", clockSource), "TWINLOG_TEST_CLOCK=" + c.file.Name()}
 	return startRedis(tb, installedRedis(tb), env, args), c
-}
-
-// buildClock compiles the library that is loaded into the server.
-func buildClock(tb testing.TB, dir string) (library string) {
-	tb.Helper()
-	compiler, err := exec.LookPath("cc")
-	if err != nil {
-		required(tb, "stepping a server's clock needs a C compiler (apt-get install -y gcc libc6-dev)")
-	}
-	source, library := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
-	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	if out, err := exec.CommandContext(tb.Context(), compiler, "-O2", "-shared", "-fPIC", "-o", library, source).CombinedOutput(); err != nil {
-		tb.Fatalf("compiling the clock: %v\n%s", err, out)
-	}
-	return library
 }
 
 // Step sets how far the server's clock is ahead of this machine's, at once.
