@@ -46,6 +46,7 @@ var faults = []fault{
 	{"worker killed and started at once", "worker", losesNothing, false, (*hit).restartWorker, (*hit).nothing},
 	{"worker frozen", "worker", losesNothing, false, (*hit).freezeWorker, (*hit).thawWorker},
 	{"backlog overrun", "worker site", losesRemovals, false, (*hit).overrun, (*hit).startWorker},
+	{"keys sent again", "demand", losesNothing, false, (*hit).sendAgain, (*hit).nothing},
 	{"offsets of the groups reset", "worker", losesNothing, false, (*hit).resetGroups, (*hit).startWorker},
 
 	{"kafka restarted", "kafka", losesNothing, false, (*hit).stopKafka, (*hit).restartKafka},
@@ -390,6 +391,14 @@ func (h *hit) stepClockBack() {
 }
 
 func (h *hit) flush() { h.do("FLUSHALL") }
+
+// sendAgain asks for all keys of both directions, whatever becomes of it: a
+// worker that is away or busy with something else refuses.
+func (h *hit) sendAgain() {
+	for _, direction := range []string{"a-to-b", "b-to-a"} {
+		_, _, _ = h.c.worker.Put("/directions/" + direction + "/snapshot?rate=2000")
+	}
+}
 
 func (h *hit) deleteMark() {
 	h.c.t.Helper()

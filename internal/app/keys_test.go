@@ -65,7 +65,6 @@ func (l *link) begun(direction, id string, keys int64) {
 	})
 }
 
-
 // Every key of the target is broken, so that only values that are sent again
 // mend it, all of them.
 func TestKeysSentAgainMendTheTargetWhoeverDiesMeanwhile(t *testing.T) {
