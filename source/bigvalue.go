@@ -101,6 +101,7 @@ func (v *values) inParts(ctx context.Context, k offsets.DirtyKey, refresh bool) 
 	}
 	entry := &rdb.Entry{Kind: rdb.Value, DB: k.DB, Key: k.Name, Type: string(replies[3].Str)}
 	big := &bigRead{met: make(chan struct{}), missed: make(chan struct{}), events: make(chan *schema.Event), taken: make(chan struct{}), refresh: refresh}
+	defer close(big.events) // a capture that comes to the barrier later gets nothing
 	if err := v.dropBarrier(ctx, k, big); err != nil {
 		return true, err
 	}
@@ -112,7 +113,6 @@ func (v *values) inParts(ctx context.Context, k offsets.DirtyKey, refresh bool) 
 		return true, errors.Join(err, errUnmet)
 	case <-big.met:
 	}
-	defer close(big.events)
 	v.source.hook("big-value-begun")
 	value := parts{}
 	err = read(ctx, v, entry, func() error {

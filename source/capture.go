@@ -137,9 +137,12 @@ func (s *Source) connect(ctx context.Context) (*replica.Conn, error) {
 // then the stream.
 func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 	before := s.lane.position()
+	reached, err := s.reaches(ctx, before)
+	if err != nil {
+		return err
+	}
 	var mark offsets.Mark
 	if s.cfg.Ledger != nil {
-		var err error
 		if mark, err = s.prepareSnapshot(ctx, before); err != nil {
 			return err
 		}
@@ -147,6 +150,9 @@ func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 	full, err := conn.Psync(ctx, "?", -1)
 	if err != nil {
 		return fmt.Errorf("asking site %s for a full synchronisation: %w", s.cfg.Site, err)
+	}
+	if reached && full.Replid == before.Replid && full.Offset < before.ReplOffset {
+		return s.sharedSave(full.Offset, before.ReplOffset)
 	}
 	s.cfg.Metrics.fullSyncs.Inc()
 	pos := offsets.Position{
@@ -168,6 +174,23 @@ func (s *Source) synchronise(ctx context.Context, conn *replica.Conn) error {
 		return ErrSnapshotDone
 	}
 	return s.stream(ctx, conn, pos, nil)
+}
+
+// reaches tells whether the site's replication stream reaches up to pos.
+func (s *Source) reaches(ctx context.Context, pos offsets.Position) (reached bool, err error) {
+	if pos.IsZero() {
+		return false, nil
+	}
+	err = s.ask(ctx, func(c *redis.Conn) error {
+		info, err := redis.Info(ctx, c, "replication")
+		if err != nil {
+			return fmt.Errorf("asking site %s where its stream is: %w", s.cfg.Site, err)
+		}
+		at, err := strconv.ParseInt(info["master_repl_offset"], 10, 64)
+		reached = err == nil && info["master_replid"] == pos.Replid && at >= pos.ReplOffset
+		return nil
+	})
+	return reached, err
 }
 
 // prepareSnapshot makes a site of a two-way link ready for a snapshot. The
@@ -368,8 +391,9 @@ func (s *Source) publish(unit *stream.Unit, pos *offsets.Position) error {
 	defer s.lane.numbering.Unlock()
 	pos.Seq = s.lane.seq()
 	s.plumbing = len(unit.Commands) == 0
-	if unit.Bytes > batchBytes {
+	if unit.Bytes > batchBytes && !s.cfg.Scope.Partial() {
 		s.lane.expect(unit.Bytes)
+		defer s.lane.expect(0) // an echo has no events
 	}
 	echo, err := s.turner.Turn(unit, pos, s.emitted)
 	if err != nil {

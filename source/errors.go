@@ -34,7 +34,7 @@ type TooBigError struct {
 
 func (e *TooBigError) Error() string {
 	if e.Group {
-		return fmt.Sprintf("key %q in db %d is in conflict, and its value of %d bytes is larger than max_transaction_bytes (%d): raise limits.max_transaction_bytes and start twinlog again, or make the key smaller and resume",
+		return fmt.Sprintf("the value of key %q in db %d has to be read at one moment, and its %d bytes are more than max_transaction_bytes (%d): raise limits.max_transaction_bytes and start twinlog again, or make the key smaller and resume",
 			e.Key, e.DB, e.Size, e.Limit)
 	}
 	what := "the " + e.Type + " value"

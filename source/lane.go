@@ -397,7 +397,7 @@ func (l *lane) commit() {
 func (l *lane) spareBatch(b *batch) {
 	switch {
 	case b == l.writing:
-	case b.cost > 2*batchBytes:
+	case b.cost > 2*batchBytes || cap(b.values) > 4*batchBytes:
 		clear(b.kgo[:cap(b.kgo)])
 		b.values, b.keys, b.records = nil, nil, nil
 	case len(l.spare) < spareBatches:

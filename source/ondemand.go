@@ -129,7 +129,10 @@ func (v *values) onDemand(committed offsets.OnDemand) offsets.OnDemand {
 	if v.demand.wanted != nil {
 		last = *v.demand.wanted
 	}
-	if last.ID == committed.ID || last.ID == "" {
+	switch {
+	case last.State == offsets.OnDemandFailed, last.State == offsets.OnDemandStopped && v.demand.wanted == nil:
+		return last
+	case last.ID == committed.ID, last.ID == "":
 		return committed
 	}
 	last.State = offsets.OnDemandRunning
@@ -188,6 +191,9 @@ func (v *values) serve(ctx context.Context) error {
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
+	case !notNow(err) && d.state.State == offsets.OnDemandFailed, d.state.State == offsets.OnDemandStopped:
+		v.endUntold()
+		return nil
 	case !notNow(err) && d.state.State == offsets.OnDemandRunning:
 		v.source.cfg.Log.Error("the snapshot of chosen keys ends", "site", v.source.cfg.Site, "match", d.state.Match, "error", err)
 		v.disconnect() // replies may be left
@@ -199,6 +205,16 @@ func (v *values) serve(ctx context.Context) error {
 	defer v.mu.Unlock()
 	d.rewound = true // to where the capture is
 	return err
+}
+
+// endUntold ends a demand of which no barrier can be written: the position does
+// not tell its end.
+func (v *values) endUntold() {
+	v.disconnect()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.demand.untold = false
+	v.demand.passed, v.demand.wanted = v.demand.state, nil
 }
 
 func (v *values) serveSome(whole context.Context) error {

@@ -28,14 +28,23 @@ import (
 // it, and its place in the replication stream.
 func (s *Source) copyAnew(ctx context.Context, pos *offsets.Position) (*replica.Conn, int64, error) {
 	s.cfg.Log.Info("databases are copied anew, since SWAPDB brought content from out of scope", "site", s.cfg.Site, "databases", pos.Rescan)
+	if s.cfg.Ledger != nil { // as before any snapshot
+		if err := s.dropBarrier(ctx, &place{}); err != nil {
+			return nil, 0, err
+		}
+	}
 	conn, err := replica.Connect(ctx, replica.Options{Redis: s.cfg.Redis, Log: s.cfg.Log})
 	if err != nil {
 		return nil, 0, fmt.Errorf("joining site %s as a replica once more: %w", s.cfg.Site, err)
 	}
 	full, err := conn.Psync(ctx, "?", -1)
-	if err == nil && full.Replid != pos.Replid {
+	switch {
+	case err != nil:
+	case full.Replid != pos.Replid:
 		// The first link is cut too, and resuming it tells what became of it.
 		err = &redis.ConnError{Addr: s.cfg.Redis.Addrs[0], Op: "copying anew", Err: fmt.Errorf("it has the replication id %s now, not %s", full.Replid, pos.Replid)}
+	case full.Offset < pos.ReplOffset:
+		err = s.sharedSave(full.Offset, pos.ReplOffset)
 	}
 	if err != nil {
 		conn.Close()
@@ -43,6 +52,16 @@ func (s *Source) copyAnew(ctx context.Context, pos *offsets.Position) (*replica.
 	}
 	s.cfg.Metrics.fullSyncs.Inc()
 	return conn, full.Offset, nil
+}
+
+// sharedSave is the error of a full synchronisation that gives what a site held
+// before the position: a Redis that saves to disk for another replica lets this
+// one share that save. Later it makes a new one.
+func (s *Source) sharedSave(offset, position int64) error {
+	return &redis.ConnError{
+		Addr: s.cfg.Redis.Addrs[0], Op: "asking for a full synchronisation",
+		Err: fmt.Errorf("it offers the save that another replica waits for, of replication offset %d, and what is published reaches up to %d: asking again", offset, position),
+	}
 }
 
 // rescan publishes the content of pos.Rescan, which conn brings as of pos: a

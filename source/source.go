@@ -133,7 +133,7 @@ func New(cfg Config) *Source {
 	s.emitted = s.emit
 	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, Scope: cfg.Scope, MaxEventBytes: cfg.MaxEventBytes, Restored: readRestored}
 	if cfg.Scope.Partial() {
-		s.due = stream.NewDue(cfg.MaxMemory / dueShare)
+		s.due = stream.NewDue(cfg.MaxMemory/dueShare, cfg.Ledger == nil)
 		s.turner.Due = s.due
 	}
 	switch {

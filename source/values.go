@@ -236,8 +236,7 @@ func (v *values) read(whole context.Context, keys []offsets.DirtyKey) error {
 }
 
 // fitting tells how many of keys one barrier may read, at least one, and
-// whether the first one is so big that it is read in parts. What MEMORY USAGE
-// does not tell is taken for small.
+// whether the first one is so big that it is read in parts.
 func (v *values) fitting(ctx context.Context, keys []offsets.DirtyKey) (n int, big bool, err error) {
 	db := int32(-1)
 	for _, k := range keys {
@@ -286,7 +285,10 @@ func (v *values) sized(ctx context.Context, k offsets.DirtyKey, last *int32) (in
 		}
 	}
 	reply, err := v.conn.Receive(ctx)
-	return reply.Int, err
+	if err := errors.Join(err, reply.Err()); err != nil {
+		return 0, fmt.Errorf("asking site %s for the size of key %q in db %d: %w", v.source.cfg.Site, shown(k.Name), k.DB, err)
+	}
+	return reply.Int, nil
 }
 
 func (v *values) nextBarrier() string {
@@ -300,6 +302,10 @@ func (v *values) readAtOnce(ctx context.Context, keys []offsets.DirtyKey, demand
 	id := v.nextBarrier()
 	read := &barrierRead{keys: keys, done: make(chan struct{}), demand: demand}
 	v.mu.Lock()
+	if demand != nil && v.demand.rewound { // it begins again before these keys
+		v.mu.Unlock()
+		return nil
+	}
 	v.reading[id] = read
 	v.mu.Unlock()
 	values, err := v.ask(ctx, id, keys)

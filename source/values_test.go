@@ -343,7 +343,7 @@ func TestAValueThatIsTooBigIsNamed(t *testing.T) {
 			if !errors.As(err, &big) || big.Key != "big" || big.Size < 5000 || big.Limit != 4000 || !big.Group {
 				t.Fatalf("error %v", err)
 			}
-			for _, want := range []string{`key "big" in db 0`, "in conflict", "max_transaction_bytes (4000)", "raise limits.max_transaction_bytes", "make the key smaller"} {
+			for _, want := range []string{`key "big" in db 0`, "has to be read at one moment", "max_transaction_bytes (4000)", "raise limits.max_transaction_bytes", "make the key smaller"} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("error %v, want %q", err, want)
 				}

@@ -28,8 +28,8 @@ func newSnapshotCommand() *cobra.Command {
 at its place in the stream of changes: to repair keys at the target, or for a new
 consumer of the topic. The origin pays for SCAN and for a DUMP of each key; there
 is no fork and no full synchronisation. Keys that only the target holds are left
-alone, but for a single key, named without *, ? or [: if the origin does not have
-it, it is removed at the target.
+alone, but for a single key, named without *, ?, [ or \: if the origin does not
+have it, it is removed at the target.
 
 The worker goes on when this command is ended, and after a restart from where it
 was; --stop ends it. One at a time for each direction.`,
@@ -47,6 +47,9 @@ was; --stop ends it. One at a time for each direction.`,
 			}
 			if s.keys.Rate, err = parseRate(rate); err != nil {
 				return usage(err)
+			}
+			if s.keys.DB < -1 {
+				return usage(fmt.Errorf("--db %d: want the number of a database, or -1 for all", s.keys.DB))
 			}
 			if s.worker, err = newWorkerClient(path); err != nil {
 				return err
@@ -138,12 +141,14 @@ func (s *snapshotKeys) follow(ctx context.Context, id string) (*admin.OnDemand, 
 			return nil, fmt.Errorf("the worker goes on by itself: see `twinlog status`, or end it with --stop: %w", ctx.Err())
 		case <-tick.C:
 		}
-		at, err := s.status(ctx)
+		at, failed, err := s.status(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			return nil, err
 		case err != nil:
 			continue
+		case failed != "":
+			return nil, fmt.Errorf("the source of %s has failed, and goes on with this when it is resumed: %s", s.direction, failed)
 		case at == nil || at.ID != id:
 			return nil, errors.New("the worker was started again before it had begun: nothing was sent, ask again")
 		case at.State != admin.OnDemandRunning:
@@ -156,21 +161,26 @@ func (s *snapshotKeys) follow(ctx context.Context, id string) (*admin.OnDemand, 
 	}
 }
 
-func (s *snapshotKeys) status(ctx context.Context) (*admin.OnDemand, error) {
+// status returns how far it is, and why its source has failed, empty if it has
+// not.
+func (s *snapshotKeys) status(ctx context.Context) (at *admin.OnDemand, failed string, err error) {
 	body, err := s.worker.do(ctx, http.MethodGet, "/status")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var st admin.Status
 	if err := json.Unmarshal(body, &st); err != nil {
-		return nil, fmt.Errorf("reading the worker's status: %w", err)
+		return nil, "", fmt.Errorf("reading the worker's status: %w", err)
 	}
 	for i := range st.Directions {
-		if st.Directions[i].Name == s.direction {
-			return st.Directions[i].OnDemand, nil
+		if d := &st.Directions[i]; d.Name == s.direction {
+			if d.Source.State == admin.StateFailed {
+				failed = d.Source.Trace
+			}
+			at = d.OnDemand
 		}
 	}
-	return nil, nil
+	return at, failed, nil
 }
 
 // tell says what came of it. Only what has been sent as a whole is a success.

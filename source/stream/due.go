@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -20,6 +21,7 @@ type Due struct {
 	wake  chan struct{}
 	bytes int64
 	limit int64
+	tells bool // TakeDirty is asked
 }
 
 type dueKey struct {
@@ -27,9 +29,10 @@ type dueKey struct {
 	seq int64 // of its VALUE_DUE
 }
 
-// NewDue returns an empty Due that holds at most limit bytes of names.
-func NewDue(limit int64) *Due {
-	return &Due{keys: map[string]dueKey{}, wake: make(chan struct{}, 1), limit: limit}
+// NewDue returns an empty Due that holds at most limit bytes of names. Where
+// nobody asks it which keys they are, since a ledger is asked, it tells nothing.
+func NewDue(limit int64, tells bool) *Due {
+	return &Due{keys: map[string]dueKey{}, wake: make(chan struct{}, 1), limit: limit, tells: tells}
 }
 
 // TooManyDueError tells that more values are due than may be remembered (G6).
@@ -56,7 +59,9 @@ func (d *Due) Add(db int32, name []byte, seq int64) error {
 	}
 	d.keys[k.id] = k
 	d.order = append(d.order, k)
-	d.fresh = append(d.fresh, offsets.DirtyKey{DB: db, Name: append([]byte(nil), name...)})
+	if d.tells {
+		d.fresh = append(d.fresh, offsets.DirtyKey{DB: db, Name: append([]byte(nil), name...)})
+	}
 	if d.bytes += int64(dueCost + 3*len(name)); d.bytes > d.limit {
 		return &TooManyDueError{len(d.keys), d.limit}
 	}
@@ -83,7 +88,13 @@ func (d *Due) Remove(db int32, name []byte) {
 		}
 		d.order = d.order[1:]
 	}
+	if len(d.order) > 2*len(d.keys)+dueSlack { // behind one that stays due
+		d.order = slices.DeleteFunc(d.order, func(k dueKey) bool { return d.keys[k.id] != k })
+	}
 }
+
+// dueSlack is how many keys whose value came are kept in order at least.
+const dueSlack = 1024
 
 // IsDirty tells whether a key's value is due.
 func (d *Due) IsDirty(db int32, name []byte) bool {

@@ -146,7 +146,12 @@ func (r *Reader) Next() (*Unit, error) {
 }
 
 func (r *Reader) begin() {
+	large := r.offset-r.start > keptBuffer // the last unit
 	r.start, r.most = r.offset, r.limit
+	if large { // nothing keeps its bytes alive
+		clear(r.unit.Commands[:cap(r.unit.Commands)])
+		clear(r.args[:cap(r.args)])
+	}
 	commands := r.unit.Commands[:0]
 	if cap(commands) > argsBlock {
 		commands = nil

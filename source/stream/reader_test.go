@@ -247,3 +247,43 @@ func TestReaderKeepsNoBufferOfALargeArgument(t *testing.T) {
 		t.Errorf("it keeps %d bytes, error %v", len(r.buf), err)
 	}
 }
+
+// A large unit is free to go when it was released, also if it has few enough
+// commands for their slices to be kept.
+func TestReaderKeepsNothingOfALargeUnit(t *testing.T) {
+	in, out := io.Pipe()
+	go func() {
+		defer out.Close()
+		value := strings.Repeat("x", 10_000)
+		io.WriteString(out, raw("MULTI"))
+		for range 2000 {
+			io.WriteString(out, raw("SET k "+value))
+		}
+		io.WriteString(out, raw("EXEC"))
+		for range 100 {
+			io.WriteString(out, raw("SET a b"))
+		}
+	}()
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC() // what a pool held
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	r := NewReader(in, 0, 0, 64<<20)
+	before := heap()
+	if _, err := r.Next(); err != nil {
+		t.Fatal(err)
+	}
+	r.Release()
+	for range 100 {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kept := heap() - before; kept > 4<<20 {
+		t.Errorf("%d MiB are kept", kept>>20)
+	}
+	runtime.KeepAlive(r)
+}

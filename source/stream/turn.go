@@ -103,6 +103,10 @@ func (t *Turner) Turn(u *Unit, pos *offsets.Position, emit Emit) (echo bool, err
 	if err := emit(events, *pos, false); err != nil {
 		return verdict.Echo, err
 	}
+	if u.Bytes > keptBuffer { // nothing keeps its bytes alive
+		clear(t.events[:cap(t.events)])
+		clear(t.changes[:cap(t.changes)])
+	}
 	if verdict.Barrier == nil || t.Values == nil {
 		return verdict.Echo, nil
 	}

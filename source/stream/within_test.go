@@ -27,7 +27,7 @@ func unitIn(lines ...string) *Unit {
 }
 
 func newScoped(s scope.Scope) *Turner {
-	return &Turner{Site: "a", Filter: NewFilter("l", "b-to-a", "0"), Scope: s, Due: NewDue(1 << 20)}
+	return &Turner{Site: "a", Filter: NewFilter("l", "b-to-a", "0"), Scope: s, Due: NewDue(1<<20, true)}
 }
 
 // turned is what becomes of a unit, in words.
@@ -133,7 +133,7 @@ func TestAValueEndsWhatIsDue(t *testing.T) {
 }
 
 func TestDueHoldsNoMoreNamesThanItMay(t *testing.T) {
-	d := NewDue(1000)
+	d := NewDue(1000, true)
 	var err error
 	for i := int64(1); err == nil && i < 100; i++ {
 		err = d.Add(0, []byte(strings.Repeat("x", int(i))), i)
