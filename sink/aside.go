@@ -23,7 +23,7 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 	if p, h, hit := b.dead.hit(touch); hit && (!replaces(e) || e.IsRefresh() && b.batch.prints != nil) { // such a value may be left out
 		return b.setAside(ctx, r, e, touch, p.follower(h))
 	}
-	before := b.batch.end()
+	before, command := b.batch.end(), b.whole
 	err := b.add(ctx, e, r.Offset)
 	why := reason{cause: causeMalformed}
 	if err == nil && b.batch.since(before) > b.target.largest {
@@ -36,6 +36,13 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 		return err
 	}
 	why.text = err.Error()
+	if command != nil && command.begin < r.Offset { // its other fragments follow it
+		all := map[int64]string{}
+		for offset := command.begin; offset <= r.Offset; offset++ {
+			all[offset] = why.text
+		}
+		return &setAsideError{refused: all}
+	}
 	if err := b.dropParts(ctx); err != nil {
 		return err
 	}
@@ -47,6 +54,10 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 // the keys that it writes.
 func (b *builder) setAside(ctx context.Context, r *kgo.Record, e *schema.Event, touch *command.Touch, why reason) error {
 	if err := b.dropParts(ctx); err != nil {
+		return err
+	}
+	var known command.Touch
+	if err := known.Of(e); err != nil && b.batch.prints != nil { // both sites have to know what an event touched
 		return err
 	}
 	h := newHeld(e.Seq, r.Offset, why)

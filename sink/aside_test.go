@@ -290,3 +290,30 @@ func TestALetterThatKafkaHasIsNotWrittenAgain(t *testing.T) {
 	}
 	c.end()
 }
+
+// What is wrong with a command is known with its last fragment: the next
+// session sets aside all of them.
+func TestAllFragmentsOfACommandAreSetAside(t *testing.T) {
+	for name, why := range map[string]string{"PXAT": "", "SREM": "more than"} {
+		c, box := setsAside(t)
+		first := []string{"k", "a"}
+		last := []string{"+b", "PXAT", "never"}
+		command := "SET"
+		if name == "SREM" {
+			command, last = "SREM", []string{strings.Repeat("v", 4000)}
+			c.target.largest = 1000
+		}
+		var err error
+		for i, e := range fragmented(0, command, first, last) {
+			e.Seq, e.Origin = int64(i+1), "a"
+			if err = c.take(t.Context(), record(int64(10+i), &e)); err != nil && i == 0 {
+				t.Fatal(err)
+			}
+		}
+		var aside *setAsideError
+		if !errors.As(err, &aside) || len(aside.refused) != 2 || aside.refused[10] == "" || !strings.Contains(aside.refused[11], why) || len(box.letters) > 0 {
+			t.Errorf("%s: error %v, %d letters", name, err, len(box.letters))
+		}
+		c.end()
+	}
+}

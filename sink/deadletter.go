@@ -97,6 +97,9 @@ func (s *Sink) newDeadLetters(ctx context.Context, t *target, mark offsets.Mark)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.putBack(ctx, t, q, mark); err != nil {
+		return nil, err
+	}
 	out, err := kafka.NewLetters(kafka.LettersConfig{
 		Client: s.cfg.Kafka, Metrics: s.cfg.Clients, ClientID: s.cfg.Group + ".dead-letter", Topic: s.cfg.DeadLetter.Topic, MaxBytes: s.cfg.DeadLetter.MaxBytes,
 	})
@@ -114,6 +117,29 @@ func (s *Sink) newDeadLetters(ctx context.Context, t *target, mark offsets.Mark)
 	defer s.mu.Unlock()
 	s.quarantine = q
 	return d, nil
+}
+
+// putBack restores keys to the quarantine that this process knows of and whose
+// hash is gone: FLUSHDB or SWAPDB at the target have taken it, whatever
+// database the keys are in.
+func (s *Sink) putBack(ctx context.Context, t *target, q *quarantine, mark offsets.Mark) error {
+	if s.quarantine == nil || len(q.keys) > 0 {
+		return nil
+	}
+	for _, p := range s.quarantine.sorted() {
+		h := s.quarantine.keys[p]
+		if h.seq > mark.Seq { // its event comes again
+			continue
+		}
+		if err := t.simple(ctx, "HSET", s.cfg.quarantineKey(), p.member(), h.text()); err != nil {
+			return err
+		}
+		q.put(p, h)
+	}
+	if len(q.keys) > 0 {
+		s.cfg.Log.Warn("the quarantine was gone at the target and is put back: repair these keys, also where their database was emptied", "site", s.cfg.Target, "keys", len(q.keys))
+	}
+	return nil
 }
 
 // requireNoQuarantine refuses a target with keys that were quarantined when
@@ -441,7 +467,7 @@ func belongsToEvent(reply string) bool {
 	case "NOPERM", "NOAUTH", "WRONGPASS", "EXECABORT", "NOSCRIPT", "NOPROTO":
 		return false
 	}
-	return true
+	return !strings.Contains(reply, "user executing the script can't") // how a script is told of NOPERM
 }
 
 // take remembers what the next session sets aside.

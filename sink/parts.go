@@ -488,7 +488,6 @@ func (b *builder) fragment(ctx context.Context, e *schema.Event, offset int64) e
 	if err := b.sendSide(ctx); err != nil {
 		return err
 	}
-	b.whole = nil
 	w.event.Seq, w.event.Seen, w.event.TsMs = e.Seq, e.Seen, e.TsMs
 	from := len(b.batch.items)
 	var err error
@@ -499,6 +498,9 @@ func (b *builder) fragment(ctx context.Context, e *schema.Event, offset int64) e
 	}
 	for i := from; i < len(b.batch.items); i++ {
 		b.batch.items[i].fragments = offset - w.begin
+	}
+	if err == nil {
+		b.whole = nil
 	}
 	return err
 }

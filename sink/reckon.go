@@ -129,7 +129,7 @@ func (d *deadLetters) reckon(ctx context.Context, t *target, open *suspect, mark
 // read visits the events of that EXEC.
 func (r *reckoning) read(mark offsets.Mark, answers map[int64]string) error {
 	cfg := &r.sink.cfg
-	c, err := kafka.NewConsumer(r.ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: cfg.Topic, Partition: 0, Offset: r.open.from, MaxBytes: cfg.MaxMemory / 4})
+	c, err := kafka.NewConsumer(r.ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: cfg.Topic, Partition: 0, Offset: r.open.from, FromStart: r.open.from == 0, MaxBytes: cfg.MaxMemory / 4})
 	if err != nil {
 		return err
 	}

@@ -136,11 +136,15 @@ func (r *removal) removeProved(ctx context.Context, target *redis.Conn) error {
 		if len(r.suspects) == 0 {
 			return nil
 		}
-		if err := r.touch.Of(e); err != nil {
-			return err
+		touch := &r.touch
+		if err := touch.Of(e); err != nil {
+			if r.dead == nil {
+				return err
+			}
+			touch = r.dead.touched(e)
 		}
-		for i := range r.touch.Keys {
-			k := &r.touch.Keys[i]
+		for i := range touch.Keys {
+			k := &touch.Keys[i]
 			h, mine := r.hash(k.DB, k.Name)
 			if _, suspect := r.suspects[h]; !mine || !suspect || !k.Written || e.Op == schema.OpDelete {
 				continue

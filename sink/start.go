@@ -50,10 +50,11 @@ func (s *Sink) start(ctx context.Context, t *target) (offsets.Mark, error) {
 			s.cfg.Target, s.cfg.Topic, mark.TopicID, s.cfg.TopicID, s.cfg.anew())
 	}
 	s.update(func(st *Status) { st.Mark = mark })
+	s.last = written{t.runID, t.replid, mark} // the session before may have ended behind its EXEC
 	return mark, nil
 }
 
-// written is the last mark that this sink wrote, and to which process in which
+// written is the last mark that this sink wrote or found, and in which process in which
 // replication history. While both stay, the data has not gone back: a missing
 // or older mark was moved by FLUSHALL, eviction or SWAPDB.
 type written struct {

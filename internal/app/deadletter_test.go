@@ -34,6 +34,7 @@ func TestDeadLetters(t *testing.T) {
 		{"records that are no events", letterUnreadable},
 		{"an event that no source of the link wrote with its seq", letterForeignEvents},
 		{"a database that is flushed, or swapped, while keys are quarantined", letterFlushAndSwap},
+		{"a database that a client flushes at the target while keys of another are quarantined", letterTargetFlushed},
 		{"a removal that has no effect at a target that is full", letterFullTarget},
 		{"what concerns more than a key still stops the direction", letterStops},
 		{"keys in quarantine stop a direction that is set back to fail", letterSetBack},
@@ -459,6 +460,24 @@ func letterFlushAndSwap(t *testing.T, broker *testkit.Kafka) {
 	if n := len(l.letters()); n != 6 {
 		t.Errorf("%d dead letters, want 6", n)
 	}
+}
+
+// FLUSHDB of database 0 takes the hash away, but not the keys of others.
+func letterTargetFlushed(t *testing.T, broker *testkit.Kafka) {
+	l := running(t, broker, linkOptions{directions: oneWayDeadLetter})
+	at, target := databasesAt(t, l.a), databasesAt(t, l.b)
+	runLine(t, target[3], "SET list differs")
+	runLine(t, at[3], "RPUSH list x")
+	l.quarantined("3:list")
+	runLine(t, target[0], "FLUSHDB")
+	l.does(l.a, "SET", "k", "1")
+	l.arrives("k", "1")
+	l.quarantined("3:list")
+	runLine(t, at[3], "RPUSH list y")
+	if all := l.setAside(2); all[1].cause() != "quarantined" {
+		t.Errorf("the letters are of offset %d %s and %d %s", all[0].offset(), all[0].cause(), all[1].offset(), all[1].cause())
+	}
+	l.sendAgain("list")
 }
 
 func letterFullTarget(t *testing.T, broker *testkit.Kafka) {
