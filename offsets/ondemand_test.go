@@ -56,12 +56,12 @@ func TestARefreshGivesWayAndIsNoChange(t *testing.T) {
 		own(t, l, tt.own)
 		e := refresh(9, tt.seen)
 		var touch command.Touch
-		var v Verdict
+		v := Verdict{Elements: make([][]byte, 0, 1)} // of a decision before
 		if err := touch.Of(e); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Decide(e, &touch, false, &v); err != nil || v.LeaveOut != tt.want {
-			t.Errorf("own %s, seen %d: left out %v, want %v (%v)", tt.own, tt.seen, v.LeaveOut, tt.want, err)
+		if err := l.Decide(e, &touch, false, &v); err != nil || v.LeaveOut != tt.want || v.Elements != nil {
+			t.Errorf("own %s, seen %d: left out %v, want %v; elements %v (%v)", tt.own, tt.seen, v.LeaveOut, tt.want, v.Elements, err)
 		}
 		if err := l.PassTo(0, 9, func(_, _ int64, visit func(*schema.Event) error) error { return visit(e) }); err != nil || len(l.TakeDirty()) > 0 {
 			t.Errorf("own %s: what the peer sends again makes keys dirty (%v)", tt.own, err)
