@@ -23,7 +23,7 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 	if p, h, hit := b.dead.hit(touch); hit && (!replaces(e) || e.IsRefresh() && b.batch.prints != nil) { // such a value may be left out
 		return b.setAside(ctx, r, e, touch, p.follower(h))
 	}
-	before, command := b.batch.end(), b.whole
+	before, whole := b.batch.end(), b.whole
 	err := b.add(ctx, e, r.Offset)
 	why := reason{cause: causeMalformed}
 	if err == nil && b.batch.since(before) > b.target.largest {
@@ -36,9 +36,9 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 		return err
 	}
 	why.text = err.Error()
-	if command != nil && command.begin < r.Offset { // its other fragments follow it
+	if whole != nil && whole.begin < r.Offset { // its other fragments follow it
 		all := map[int64]string{}
-		for offset := command.begin; offset <= r.Offset; offset++ {
+		for offset := whole.begin; offset <= r.Offset; offset++ {
 			all[offset] = why.text
 		}
 		return &setAsideError{refused: all}

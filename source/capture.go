@@ -186,9 +186,9 @@ func (s *Source) reaches(ctx context.Context, pos offsets.Position) (reached boo
 		if err != nil {
 			return fmt.Errorf("asking site %s where its stream is: %w", s.cfg.Site, err)
 		}
-		at, err := strconv.ParseInt(info["master_repl_offset"], 10, 64)
-		reached = err == nil && info["master_replid"] == pos.Replid && at >= pos.ReplOffset
-		return nil
+		replid, offset, err := streamEnd(info)
+		reached = replid == pos.Replid && offset >= pos.ReplOffset
+		return err
 	})
 	return reached, err
 }
@@ -262,11 +262,11 @@ func (s *Source) dropBarrier(ctx context.Context, p *place) error {
 		if err != nil {
 			return fmt.Errorf("attaching to site %s: %w", s.cfg.Site, err)
 		}
-		at, err := strconv.ParseInt(info["master_repl_offset"], 10, 64)
+		replid, at, err := streamEnd(info)
 		if err != nil {
-			return fmt.Errorf("attaching to site %s: INFO has no master_repl_offset: %w", s.cfg.Site, err)
+			return fmt.Errorf("attaching to site %s: %w", s.cfg.Site, err)
 		}
-		p.replid, p.next, p.barrier = info["master_replid"], at+1, s.cfg.Instance+"-"+strconv.FormatInt(at, 10)
+		p.replid, p.next, p.barrier = replid, at+1, s.cfg.Instance+"-"+strconv.FormatInt(at, 10)
 		commands := slices.Concat([][]string{{"MULTI"}}, p.with, [][]string{{"SET", offsets.BarrierKey(s.cfg.Link), p.barrier}, {"EXEC"}})
 		for _, args := range commands {
 			reply, err := c.Do(ctx, args...)

@@ -73,9 +73,9 @@ func (s *Source) inspect(ctx context.Context) (history, error) {
 		if err != nil {
 			return err
 		}
-		h.replid, h.before = info["master_replid"], info["master_replid2"]
-		if h.offset, err = strconv.ParseInt(info["master_repl_offset"], 10, 64); err != nil {
-			return fmt.Errorf("INFO has no master_repl_offset: %w", err)
+		h.before = info["master_replid2"]
+		if h.replid, h.offset, err = streamEnd(info); err != nil {
+			return err
 		}
 		if second, err := strconv.ParseInt(info["second_repl_offset"], 10, 64); err == nil && second > 0 {
 			h.forkedAt = second - 1
@@ -100,6 +100,14 @@ func (s *Source) inspect(ctx context.Context) (history, error) {
 		return h, fmt.Errorf("looking at the replication history of site %s: %w", s.cfg.Site, err)
 	}
 	return h, nil
+}
+
+// streamEnd is where a site's replication stream ends, as INFO tells it.
+func streamEnd(info map[string]string) (replid string, offset int64, err error) {
+	if offset, err = strconv.ParseInt(info["master_repl_offset"], 10, 64); err != nil {
+		return "", 0, fmt.Errorf("INFO has no master_repl_offset: %w", err)
+	}
+	return info["master_replid"], offset, nil
 }
 
 func get(ctx context.Context, c *redis.Conn, key string) (text string, found bool, err error) {

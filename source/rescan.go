@@ -74,26 +74,15 @@ func (s *Source) rescan(ctx context.Context, conn *replica.Conn, pos *offsets.Po
 	if err := s.appendOwn(stream.AppendFlushes(nil, pos), pos); err != nil {
 		return err
 	}
-	event, value, keys := make([]schema.Event, 1), parts{}, 0
-	publish := func() error {
-		if err := s.lane.waitForRoom(ctx); err != nil {
-			return err
-		}
-		s.hook("rescan-event")
-		event[0].Source = schema.Source{Snapshot: "incremental"}
-		s.cfg.Metrics.events.Inc()
-		return s.appendOwn(event, pos)
-	}
+	keys, publish := 0, s.publishValues(ctx, pos, "incremental", "rescan-event")
 	err := s.readSnapshot(ctx, conn, func(e *rdb.Entry) error {
 		if e.Kind != rdb.Value || !pos.Rescan.Has(e.DB) || offsets.IsReserved(e.Key) || isNothing(e) || s.outOfScope(e) {
 			return nil
 		}
 		if e.Index == 0 {
-			value = parts{}
 			keys++
 		}
-		event[0] = schema.Event{Op: schema.OpValue, DB: e.DB, Key: e.Key, ExpireAt: e.ExpireAt}
-		return value.each(&s.cfg, &event[0], e, publish)
+		return publish(e)
 	})
 	if err != nil {
 		return err

@@ -33,17 +33,7 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 	}
 	s.full = false // from here on the position says so
 	s.cfg.Log.Info("snapshot begins", "site", s.cfg.Site, "epoch", pos.Epoch, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
-	keys := int64(0)
-	event, value := make([]schema.Event, 1), parts{}
-	publish := func() error {
-		if err := s.lane.waitForRoom(ctx); err != nil {
-			return err
-		}
-		s.hook("snapshot-event")
-		event[0].Source = schema.Source{Snapshot: "true"}
-		s.cfg.Metrics.events.Inc()
-		return s.appendOwn(event, &pos)
-	}
+	keys, publish := int64(0), s.publishValues(ctx, &pos, "true", "snapshot-event")
 	err = s.readSnapshot(ctx, conn, func(e *rdb.Entry) error {
 		if err := s.noteSnapshotEntry(e, &pos); err != nil {
 			return err
@@ -52,15 +42,13 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 			return nil
 		}
 		if e.Index == 0 {
-			value = parts{}
 			keys++
 			s.cfg.Metrics.snapshotKeys.Inc()
 		}
 		if e.Kind == rdb.Function {
 			return s.snapshotFunction(ctx, e, &pos)
 		}
-		event[0] = schema.Event{Op: schema.OpValue, DB: e.DB, Key: e.Key, ExpireAt: e.ExpireAt}
-		return value.each(&s.cfg, &event[0], e, publish)
+		return publish(e)
 	})
 	if err != nil {
 		return pos, err
@@ -76,6 +64,29 @@ func (s *Source) snapshot(ctx context.Context, conn *replica.Conn, pos offsets.P
 	}
 	s.cfg.Log.Info("snapshot read", "site", s.cfg.Site, "epoch", pos.Epoch, "keys", keys)
 	return pos, nil
+}
+
+// publishValues returns what publishes the values of an RDB, part by part, with
+// snapshot as their Source.Snapshot. The failpoint hook is passed before each
+// event.
+func (s *Source) publishValues(ctx context.Context, pos *offsets.Position, snapshot, hook string) func(e *rdb.Entry) error {
+	event, value := make([]schema.Event, 1), parts{}
+	publish := func() error {
+		if err := s.lane.waitForRoom(ctx); err != nil {
+			return err
+		}
+		s.hook(hook)
+		event[0].Source = schema.Source{Snapshot: snapshot}
+		s.cfg.Metrics.events.Inc()
+		return s.appendOwn(event, pos)
+	}
+	return func(e *rdb.Entry) error {
+		if e.Index == 0 {
+			value = parts{}
+		}
+		event[0] = schema.Event{Op: schema.OpValue, DB: e.DB, Key: e.Key, ExpireAt: e.ExpireAt}
+		return value.each(&s.cfg, &event[0], e, publish)
+	}
 }
 
 // appendOwn appends events that are not from the stream, one group. No

@@ -38,13 +38,10 @@ was; --stop ends it. One at a time for each direction.`,
   twinlog snapshot -c twinlog.yml --direction a-to-b --stop`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(path)
-			if err != nil {
+			if _, err := loadDirection(path, direction); err != nil {
 				return err
 			}
-			if err := checkDirection(c, direction); err != nil {
-				return err
-			}
+			var err error
 			if s.keys.Rate, err = parseRate(rate); err != nil {
 				return usage(err)
 			}

@@ -34,11 +34,8 @@ Kafka offset in front. Bytes are strings where they are valid UTF-8, else
   twinlog tail -c twinlog.yml --direction b-to-a --offset 4711 | jq 'select(.op=="d")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(path)
+			c, err := loadDirection(path, direction)
 			if err != nil {
-				return err
-			}
-			if err := checkDirection(c, direction); err != nil {
 				return err
 			}
 			if t.fromBeginning && t.offset >= 0 {
@@ -54,6 +51,15 @@ Kafka offset in front. Bytes are strings where they are valid UTF-8, else
 	cmd.Flags().Int64Var(&t.offset, "offset", -1, "begin at this Kafka offset")
 	cmd.Flags().Int64Var(&t.most, "max-messages", 0, "end after so many events (0: never)")
 	return cmd
+}
+
+// loadDirection loads a configuration that has the direction.
+func loadDirection(path, direction string) (*config.Config, error) {
+	c, err := loadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	return c, checkDirection(c, direction)
 }
 
 // checkDirection refuses a name that is not a direction of the link.

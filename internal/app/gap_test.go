@@ -73,8 +73,7 @@ func TestAGapOfAOneWayLinkIsHealedByASnapshotAndNothingUnprovedIsRemoved(t *test
 	l.drop(l.a, "key", 0, 3, 1000)
 	l.drop(l.a, "later", 0, 2, 100)
 	l.sets(l.b, "new", 10, "of b alone")
-	l.worker.Start()
-	l.worker.AwaitReady(time.Minute)
+	l.run()
 	testkit.Eventually(t, time.Minute, func() error {
 		if n, err := readMetric(l.worker, "twinlog_sink_unproven_keys", `site="b"`); err != nil || n != 20 {
 			return fmt.Errorf("%v keys are told as not proved, want 20: %w", n, err)
@@ -126,8 +125,7 @@ func TestAGapOfOneSiteIsHealedAndDeletionsInItAreNotLost(t *testing.T) {
 				l.drop(site, "b", round, 7, 1000)
 				l.sets(site, "new", 10, value)
 				l.sets(peer, fmt.Sprintf("b:%d", round+7), 1, "not seen") // b:7:0, …
-				l.worker.Start()
-				l.worker.AwaitReady(time.Minute)
+				l.run()
 				l.endEqual(grace)
 				for _, r := range []*testkit.Redis{site, peer} {
 					l.reads(r, fmt.Sprintf("a:%d", round), "")
@@ -160,8 +158,7 @@ func TestGapsOfBothSitesAtOnceEndEqual(t *testing.T) {
 		l.drop(l.b, "a", round, 7, 1000)
 		l.sets(l.a, fmt.Sprintf("new:a:%d", round), 10, "1")
 		l.sets(l.b, fmt.Sprintf("new:b:%d", round), 10, "1")
-		l.worker.Start()
-		l.worker.AwaitReady(time.Minute)
+		l.run()
 		l.endEqual(grace)
 		for _, r := range []*testkit.Redis{l.a, l.b} {
 			l.reads(r, fmt.Sprintf("a:%d", round), value)
@@ -185,8 +182,7 @@ func TestCrashOfASnapshotBehindAGapTenTimesEndsEqual(t *testing.T) {
 		l.sets(l.b, "b", 100, fmt.Sprint(round))
 		l.dies("snapshot-event", 1+keys*round/12)
 	}
-	l.worker.Start()
-	l.worker.AwaitReady(time.Minute)
+	l.run()
 	l.endEqual(grace)
 	for i := range 10 {
 		l.reads(l.b, fmt.Sprintf("a:%d", i+11*9), l.a.Client().Get(t.Context(), fmt.Sprintf("a:%d", i+11*9)).Val())

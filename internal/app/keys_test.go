@@ -95,8 +95,7 @@ func TestKeysSentAgainMendTheTargetWhoeverDiesMeanwhile(t *testing.T) {
 			for range 3 {
 				<-time.After(time.Duration(random.Int64N(int64(300 * time.Millisecond))))
 				l.worker.Kill()
-				l.worker.Start()
-				l.worker.AwaitReady(time.Minute)
+				l.run()
 			}
 		case "redis": // its cursors mean nothing to the next one
 			l.a.Stop()
@@ -132,8 +131,7 @@ func TestCrashWhileKeysAreSentAgainUnderLoad(t *testing.T) {
 		}
 		<-time.After(time.Duration(random.Int64N(int64(500 * time.Millisecond))))
 		l.worker.Kill()
-		l.worker.Start()
-		l.worker.AwaitReady(time.Minute)
+		l.run()
 		for direction, id := range ids {
 			if end := l.sent(direction, id); end.State != "DONE" {
 				t.Errorf("%s: the end is %+v", direction, end)

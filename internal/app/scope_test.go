@@ -124,8 +124,7 @@ func TestScopeCarriesWhatIsInItAndNothingElse(t *testing.T) {
 			if len(mine) == 0 {
 				t.Fatal("nothing lies outside")
 			}
-			l.worker.Start()
-			l.worker.AwaitReady(time.Minute)
+			l.run()
 			l.inScope(s.scope)
 			for i, row := range rows {
 				db, line, _ := strings.Cut(row, " ")
@@ -201,12 +200,10 @@ func TestScopeHoldsUnderRandomCommandsAndKills(t *testing.T) {
 	for name, s := range map[string]scoped{"databases": subset, "keys": keyed} {
 		t.Run(name, func(t *testing.T) {
 			l := newLink(t, linkOptions{argsA: wideBacklog(), argsB: wideBacklog(), directions: "  - {from: a, to: b, " + s.yaml + "}\n"})
-			seed := uint64(numberOf(t, "TWINLOG_SCOPE_SEED", int(time.Now().UnixNano()%1_000_000)+1))
-			t.Logf("TWINLOG_SCOPE_SEED=%d", seed)
+			seed := seedOf(t)
 			at, r := databasesAt(t, l.a), rand.New(rand.NewPCG(seed, 1))
 			writeAtBorder(t, at, r, 100)
-			l.worker.Start()
-			l.worker.AwaitReady(time.Minute)
+			l.run()
 			for range numberOf(t, "TWINLOG_SCOPE_ROUNDS", 6) {
 				writeAtBorder(t, at, r, 200)
 				l.worker.Kill()
@@ -225,15 +222,13 @@ func TestScopeOfTwoWayLinkEndsEqual(t *testing.T) {
 	for name, s := range map[string]scoped{"databases": subset, "keys": keyed} {
 		t.Run(name, func(t *testing.T) {
 			l := newLink(t, linkOptions{argsA: wideBacklog(), argsB: wideBacklog(), directions: "  - {from: a, to: b, existing: ignore, " + s.yaml + "}\n  - {from: b, to: a, snapshot: no_data}\n"})
-			seed := uint64(numberOf(t, "TWINLOG_SCOPE_SEED", int(time.Now().UnixNano()%1_000_000)+1))
-			t.Logf("TWINLOG_SCOPE_SEED=%d", seed)
+			seed := seedOf(t)
 			at, there := databasesAt(t, l.a), databasesAt(t, l.b)
 			if s.scope.Maps() { // the same numbers as at a
 				there[0], there[3] = there[3], there[0]
 			}
 			ra, rb := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
-			l.worker.Start()
-			l.worker.AwaitReady(time.Minute)
+			l.run()
 			t.Cleanup(l.tell)
 			for range numberOf(t, "TWINLOG_SCOPE_ROUNDS", 4) {
 				for range 10 {
@@ -243,8 +238,7 @@ func TestScopeOfTwoWayLinkEndsEqual(t *testing.T) {
 				l.worker.Kill()
 				writeAtBorder(t, at, ra, 20)
 				writeAtBorder(t, there, rb, 20)
-				l.worker.Start()
-				l.worker.AwaitReady(time.Minute)
+				l.run()
 				l.inScope(s.scope)
 			}
 		})
@@ -258,8 +252,7 @@ func TestScopeThatChangesStopsTheSource(t *testing.T) {
 	at := databasesAt(t, l.a)
 	runLine(t, at[0], "SET k 1")
 	runLine(t, at[1], "SET k 1")
-	l.worker.Start()
-	l.worker.AwaitReady(time.Minute)
+	l.run()
 	l.inScope(scope.Scope{Databases: []int32{1}})
 	l.worker.Kill()
 	wider := testkit.NewProcess(t, strings.Replace(l.config, "databases: [1]", "databases: [0, 1]", 1))
@@ -285,8 +278,7 @@ func TestScopeThatChangesStopsTheSource(t *testing.T) {
 func TestScopeCrashBetweenWhatIsDueAndItsValue(t *testing.T) {
 	l := newLink(t, linkOptions{argsA: wideBacklog(), directions: "  - {from: a, to: b, " + keyed.yaml + "}\n"})
 	at := databasesAt(t, l.a)
-	l.worker.Start()
-	l.worker.AwaitReady(time.Minute)
+	l.run()
 	for i, p := range []struct {
 		point string
 		pass  int
@@ -310,8 +302,7 @@ func TestScopeCrashBetweenWhatIsDueAndItsValue(t *testing.T) {
 		l.dies(p.point, p.pass)
 		runLine(t, at[0], "APPEND in:k 2")
 		runLine(t, at[2], "SADD in:more 1 2")
-		l.worker.Start()
-		l.worker.AwaitReady(time.Minute)
+		l.run()
 	}
 	l.inScope(keyed.scope)
 }
@@ -337,8 +328,7 @@ func TestScopeOfAResyncAndOfAGapLeavesTheRestAlone(t *testing.T) {
 				}
 				return dump(t, there, outside)
 			}
-			l.worker.Start()
-			l.worker.AwaitReady(time.Minute)
+			l.run()
 			runLine(t, at[0], "MSET in:a 1 in:b 2 out:c 3")
 			runLine(t, at[2], "SADD in:s 1 2 3")
 			l.inScope(s.scope)
@@ -369,8 +359,7 @@ func TestScopeOfAResyncAndOfAGapLeavesTheRestAlone(t *testing.T) {
 			l.worker.Kill()
 			runLine(t, at[0], "SET in:gap "+strings.Repeat("x", 50_000))
 			runLine(t, at[0], "DEL in:a in:own")
-			l.worker.Start()
-			l.worker.AwaitReady(time.Minute)
+			l.run()
 			l.inScope(s.scope)
 			if n := inScope.Exists(t.Context(), "in:a", "in:own").Val(); n != 0 {
 				t.Errorf("%d of 2 keys that were deleted in the gap are there", n)

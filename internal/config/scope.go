@@ -55,11 +55,17 @@ func givesScope(o object) bool {
 	return slices.ContainsFunc(scopeFields, func(name string) bool { return o.field(name).given() })
 }
 
-func databases(v value) []int32 {
+// some are the items of a list that has at least one.
+func some(v value, need string) []value {
 	items, ok := v.items()
 	if ok && len(items) == 0 {
-		v.fault("is empty: name at least one database, or remove it for all")
+		v.fault("is empty: %s", need)
 	}
+	return items
+}
+
+func databases(v value) []int32 {
+	items := some(v, "name at least one database, or remove it for all")
 	var dbs []int32
 	for _, item := range items {
 		n := int32(item.whole(-1, 0, maxDatabase))
@@ -112,10 +118,7 @@ func databasesMap(v value, s *scope.Scope) map[int32]int32 {
 }
 
 func patterns(v value) []string {
-	items, ok := v.items()
-	if ok && len(items) == 0 {
-		v.fault("is empty: name at least one pattern, as in [session:*], or remove it")
-	}
+	items := some(v, "name at least one pattern, as in [session:*], or remove it")
 	var patterns []string
 	for _, item := range items {
 		p, ok := item.text()
@@ -131,10 +134,7 @@ func patterns(v value) []string {
 }
 
 func classes(v value) []scope.Class {
-	items, ok := v.items()
-	if ok && len(items) == 0 {
-		v.fault("is empty: name what is left out, as in [flush], or remove it")
-	}
+	items := some(v, "name what is left out, as in [flush], or remove it")
 	names := make([]string, 0, len(scope.Classes))
 	for _, c := range scope.Classes {
 		names = append(names, string(c))
