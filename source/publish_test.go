@@ -84,7 +84,7 @@ func TestOwnerOfAPosition(t *testing.T) {
 }
 
 func TestAPositionIsAdoptedOnceAndComparedLater(t *testing.T) {
-	s := New(Config{Site: "a", Topic: "l.a-to-b", Instance: "me", Encoder: schema.NewEncoder(0), MaxEventBytes: 1 << 20})
+	s := New(Config{Site: "a", Topic: "l.a-to-b", Instance: "me", Encoder: schema.NewEncoder(0), Decoder: func() *schema.Decoder { return nil }, MaxEventBytes: 1 << 20})
 	p := &publisher{cfg: &s.cfg, lane: s.lane, source: s, drain: make(chan struct{}), known: make(chan struct{})}
 	begin := offsets.Position{Seq: 7, ReplOffset: 70, Replid: "r", Phase: offsets.PhaseStream, Instance: "before"}
 	if err := p.adopt(begin); err != nil {

@@ -29,18 +29,13 @@ func (s *Source) lookAtPeer(ctx context.Context) (wait func()) {
 // closeLogs ends what reads the topics.
 func (s *Source) closeLogs() {
 	s.restPeer(0)
-	if s.own != nil {
-		s.own.close()
-	}
+	s.own.close()
 }
 
 // remember fills the ledger from the topics: own changes that the peer may
-// not have seen, and what of the peer is not settled (rule P). Nothing of this
-// site is read or decided before.
+// not have seen, and what of the peer is not settled (rule P); and finds the
+// values that are due. Nothing of this site is read or decided before.
 func (s *Source) remember(ctx context.Context) error {
-	if s.own == nil {
-		return nil
-	}
 	for attempt := 0; ; attempt++ {
 		started := time.Now()
 		err := s.rememberOnce(ctx)

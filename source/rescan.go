@@ -126,7 +126,7 @@ func (s *Source) checkScope() error {
 // own topic.
 func (s *Source) rememberDue(ctx context.Context) error {
 	pos := s.lane.position()
-	if s.due == nil || pos.Due == 0 {
+	if pos.Due == 0 {
 		return nil
 	}
 	published := map[string]schema.Event{} // VALUE_DUE by key

@@ -21,6 +21,7 @@ import (
 func newTestSource(r *testkit.Redis, maxEventBytes int) *Source {
 	cfg := Config{
 		Link: "l", Site: "a", Direction: "a-to-b", Peer: "b-to-a", Lane: "0", Topic: "l.a-to-b", Encoder: schema.NewEncoder(0),
+		Decoder:   func() *schema.Decoder { return schema.NewDecoder(nil) },
 		MaxMemory: 64 << 20, MaxEventBytes: maxEventBytes, MaxTransactionBytes: 1 << 20, Snapshot: SnapshotInitialOnly,
 		Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry(), "l", "a-to-b", "a"),
 	}

@@ -91,10 +91,10 @@ type Source struct {
 	lane   *lane
 	filter *stream.Filter
 	turner *stream.Turner
-	due    *stream.Due // values that are due; nil if everything is in scope
+	due    *stream.Due // values that are due
 	values *values
 
-	own *eventLog // the topic, as it was when the position was read; nil if nothing is to be remembered
+	own *eventLog // the topic, as it was when the position was read
 
 	// The capturing goroutine's own.
 	emitted  stream.Emit // emit, made once
@@ -131,21 +131,15 @@ func New(cfg Config) *Source {
 	}
 	s.lane = newLane(&s.cfg, time.Now)
 	s.emitted = s.emit
-	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, Scope: cfg.Scope, MaxEventBytes: cfg.MaxEventBytes, Restored: readRestored}
-	if cfg.Scope.Partial() {
-		s.due = stream.NewDue(cfg.MaxMemory/dueShare, cfg.Ledger == nil)
-		s.turner.Due = s.due
-	}
-	switch {
-	case cfg.Ledger != nil:
-		s.values = newValues(s, cfg.Ledger) // what is due is dirty there too
-		s.own, s.peer = s.newLog(cfg.Topic), s.newLog(cfg.PeerTopic)
-		s.turner.PeerTopicID = cfg.PeerTopicID
-	case s.due != nil:
+	s.due = stream.NewDue(cfg.MaxMemory/dueShare, cfg.Ledger == nil)
+	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, Scope: cfg.Scope, Due: s.due, MaxEventBytes: cfg.MaxEventBytes, Restored: readRestored}
+	s.own = s.newLog(cfg.Topic)
+	if cfg.Ledger == nil {
 		s.values = newValues(s, s.due)
-		s.own = s.newLog(cfg.Topic)
-	default:
-		s.values = newValues(s, nothingWanted{})
+	} else {
+		s.values = newValues(s, cfg.Ledger) // what is due is dirty there too
+		s.peer = s.newLog(cfg.PeerTopic)
+		s.turner.PeerTopicID = cfg.PeerTopicID
 	}
 	close(s.resumed)
 	return s

@@ -46,14 +46,6 @@ type wanted interface {
 	Fencing() bool
 }
 
-// nothingWanted is for a source whose values are read on demand only.
-type nothingWanted struct{}
-
-func (nothingWanted) TakeDirty() []offsets.DirtyKey { return nil }
-func (nothingWanted) Woken() <-chan struct{}        { return nil }
-func (nothingWanted) IsDirty(int32, []byte) bool    { return false }
-func (nothingWanted) Fencing() bool                 { return false }
-
 // asked is a key whose value is wanted.
 type asked struct {
 	offsets.DirtyKey

@@ -84,7 +84,7 @@ func newSite(w *world, name, direction string) *site {
 	s.ledger = offsets.NewLedger(offsets.LedgerConfig{Site: name, Home: name == "a", Rules: w.rules.Rules, GenerationEntries: 2})
 	s.committed.Phase = offsets.PhaseStream
 	s.turner = stream.Turner{
-		Site: name, Filter: stream.NewFilter(link, direction, lane), Ledger: s.ledger,
+		Site: name, Filter: stream.NewFilter(link, direction, lane), Ledger: s.ledger, Due: stream.NewDue(0, false), // everything is carried
 		Values: s.valuesOf, Peer: func(first, last int64, visit func(*schema.Event) error) error {
 			return s.peer.visit(first, last, visit)
 		},

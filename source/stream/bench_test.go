@@ -11,7 +11,7 @@ import (
 // BenchmarkTurn makes events of small units.
 func BenchmarkTurn(b *testing.B) {
 	in := bytes.Repeat([]byte(raw("SET key:123456 "+string(bytes.Repeat([]byte("v"), 100)))), 10_000)
-	turner := &Turner{Site: "a", Filter: NewFilter("l", "b-to-a", "0"), MaxEventBytes: 900 << 10}
+	turner := &Turner{Site: "a", Filter: NewFilter("l", "b-to-a", "0"), Due: NewDue(1<<20, true), MaxEventBytes: 900 << 10}
 	emit := func([]schema.Event, offsets.Position, bool) error { return nil }
 	pos := offsets.Position{}
 	b.ReportAllocs()

@@ -57,6 +57,12 @@ func Cut(dst []schema.Event, e *schema.Event, limit int) []schema.Event {
 	return dst
 }
 
+// fits tells whether e fits into events of at most limit bytes, as it is or cut.
+func fits(e *schema.Event, limit int) bool {
+	events := Cut(nil, e, limit)
+	return len(events) > 1 || size(&events[0]) <= limit
+}
+
 // size is the most that e may have as a record's value.
 func size(e *schema.Event) int {
 	return eventOverhead + len(e.Command) + len(e.Key) + bytesOf(e.OtherKeys) + bytesOf(e.Args)

@@ -5,15 +5,17 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"twinlog/offsets"
 )
 
 // Due holds the keys whose values have to be read, since what changed them
-// touches keys that are not carried: a VALUE_DUE stands in the topic for each,
-// and until its value follows, changes of it are not published. It may be used
-// from several goroutines.
+// cannot be carried (within.go): a VALUE_DUE stands in the topic for each, and
+// until its value follows, changes of it are not published. It may be used from
+// several goroutines.
 type Due struct {
+	some  atomic.Bool // any key; asked for each command
 	mu    sync.Mutex
 	keys  map[string]dueKey
 	order []dueKey // by seq; entries of keys whose value came are passed over
@@ -42,7 +44,7 @@ type TooManyDueError struct {
 }
 
 func (e *TooManyDueError) Error() string {
-	return fmt.Sprintf("the values of %d keys are due, whose names take more than %d bytes: commands move data into the scope faster than values can be read. "+
+	return fmt.Sprintf("the values of %d keys are due, whose names take more than %d bytes: commands that come as the values that they leave are made faster than values can be read. "+
 		"Raise limits.memory, or widen the scope so that such commands lie within it, and start twinlog again", e.Keys, e.Limit)
 }
 
@@ -58,6 +60,7 @@ func (d *Due) Add(db int32, name []byte, seq int64) error {
 		return nil
 	}
 	d.keys[k.id] = k
+	d.some.Store(true)
 	d.order = append(d.order, k)
 	if d.tells {
 		d.fresh = append(d.fresh, offsets.DirtyKey{DB: db, Name: append([]byte(nil), name...)})
@@ -81,6 +84,7 @@ func (d *Due) Remove(db int32, name []byte) {
 		return
 	}
 	delete(d.keys, id)
+	d.some.Store(len(d.keys) > 0)
 	d.bytes -= int64(dueCost + 3*len(name))
 	for len(d.order) > 0 {
 		if k, due := d.keys[d.order[0].id]; due && k.seq == d.order[0].seq {
@@ -98,17 +102,17 @@ const dueSlack = 1024
 
 // IsDirty tells whether a key's value is due.
 func (d *Due) IsDirty(db int32, name []byte) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.keys) == 0 {
+	if !d.Any() {
 		return false
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	_, due := d.keys[dueID(db, name)]
 	return due
 }
 
 // Any tells whether any value is due.
-func (d *Due) Any() bool { return d.Oldest() > 0 }
+func (d *Due) Any() bool { return d.some.Load() }
 
 // Oldest is the seq of the oldest VALUE_DUE whose value has not followed; 0:
 // none.

@@ -32,7 +32,7 @@ type Turner struct {
 	// MaxEventBytes is where commands are cut into fragments; 0: nowhere.
 	MaxEventBytes int
 	Scope         scope.Scope
-	Due           *Due // required if the scope is partial
+	Due           *Due // what is not carried but as a value
 
 	events  []schema.Event
 	changes []schema.Event // of one command, of which some may be in scope
@@ -196,7 +196,7 @@ func (t *Turner) own(events []schema.Event, pos *offsets.Position, seen int64) e
 		e := &events[i]
 		pos.Seq++
 		e.Seq, e.Seen = pos.Seq, seen
-		if t.Due != nil && e.Op == schema.OpValue && (!e.Part.Set || e.Part.Last) {
+		if e.Op == schema.OpValue && (!e.Part.Set || e.Part.Last) {
 			t.Due.Remove(e.DB, e.Key)
 		}
 		if t.Ledger == nil {
@@ -228,28 +228,28 @@ func (t *Turner) settle(pos *offsets.Position) {
 	if t.Ledger != nil {
 		pos.Settled = t.Ledger.Settled(pos.Seen)
 	}
-	if t.Due != nil {
-		pos.Due = t.Due.Oldest()
-	}
+	pos.Due = t.Due.Oldest()
 }
 
 // born appends the events of one command that was born here, as far as they
-// are in scope.
+// are in scope, and as values where they are not carried otherwise.
 func (t *Turner) born(events []schema.Event, c Command, at int64, pos *offsets.Position) ([]schema.Event, error) {
 	from := len(events)
-	if !t.Scope.Partial() {
-		events, err := t.translate(events, c, at)
-		return t.cut(events, from, c), err
-	}
-	changes, err := t.translate(t.changes[:0], c, at)
-	t.changes = changes
+	events, err := t.translate(events, c, at)
 	if err != nil {
 		return events, err
 	}
-	if events, err = t.within(events, changes, pos); err != nil {
-		return events, fmt.Errorf("site %s, replication offset %d: %w", t.Site, at, err)
+	large := t.MaxEventBytes > 0 && eventOverhead+2*bytesOf(c.Args) > t.MaxEventBytes // keys count twice
+	if t.Scope.Partial() || t.Due.Any() || t.anyAsValue(events[from:], large) {
+		t.changes = append(t.changes[:0], events[from:]...)
+		if events, err = t.within(events[:from], t.changes, large, pos); err != nil {
+			return events, fmt.Errorf("site %s, replication offset %d: %w", t.Site, at, err)
+		}
 	}
-	return t.cut(events, from, c), nil
+	if large {
+		events = t.cut(events, from)
+	}
+	return events, nil
 }
 
 // translate appends one command's events. Reserved keys are never published.
@@ -284,10 +284,7 @@ func (t *Turner) translate(events []schema.Event, c Command, at int64) ([]schema
 
 // cut cuts the events from from on, which are one command's, into fragments
 // where it is too big.
-func (t *Turner) cut(events []schema.Event, from int, c Command) []schema.Event {
-	if t.MaxEventBytes == 0 || eventOverhead+2*bytesOf(c.Args) <= t.MaxEventBytes { // keys count twice
-		return events
-	}
+func (t *Turner) cut(events []schema.Event, from int) []schema.Event {
 	for i := from; i < len(events); i++ {
 		if size(&events[i]) <= t.MaxEventBytes {
 			continue

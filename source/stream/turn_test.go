@@ -12,7 +12,7 @@ import (
 )
 
 func TestReservedKeysAreNeverPublished(t *testing.T) {
-	turner := Turner{Site: "a"}
+	turner := Turner{Site: "a", Due: NewDue(1<<20, true)}
 	for _, tt := range []struct {
 		line string
 		want []string // keys of the events
@@ -73,7 +73,7 @@ func TestALargeUnitIsEmittedInPieces(t *testing.T) {
 
 func inPieces(t *testing.T, u *Unit, n int) {
 	t.Helper()
-	turner := &Turner{Site: "a", Filter: NewFilter("l", "b-to-a", "0")}
+	turner := &Turner{Site: "a", Filter: NewFilter("l", "b-to-a", "0"), Due: NewDue(1<<20, true)}
 	pos := offsets.Position{ReplOffset: 7, Seq: 3}
 	var keys, ends int
 	_, err := turner.Turn(u, &pos, func(events []schema.Event, at offsets.Position, goesOn bool) error {

@@ -9,14 +9,38 @@ import (
 
 // A direction with a scope publishes nothing else. What a command does to keys
 // in scope can be carried as the command if all keys that it reads and writes
-// are carried. If only some are, each key in scope that it writes is published
-// as a value, read at a barrier behind it, and VALUE_DUE says so: until the
-// value comes, the key counts as not carried. A key that was moved out of scope
-// is deleted.
+// are carried, if it means the same at the target, and if it fits into events.
+// Otherwise each key in scope that it writes is published as a value, read at a
+// barrier behind it, and VALUE_DUE says so: until the value comes, the key
+// counts as not carried. A key that was moved out of scope is deleted.
+
+// anyAsValue tells whether any of a command's events, which may be large, is
+// carried as a value.
+func (t *Turner) anyAsValue(events []schema.Event, large bool) bool {
+	for i := range events {
+		if t.asValue(&events[i], large) {
+			return true
+		}
+	}
+	return false
+}
+
+// asValue tells whether what e does is carried as the value that it leaves,
+// whatever it touches. What SORT … STORE leaves follows as a value on a two-way
+// link in any case.
+func (t *Turner) asValue(e *schema.Event, large bool) bool {
+	switch {
+	case e.Op != schema.OpWrite:
+		return false
+	case command.NeedsRefresh(e):
+		return t.Ledger == nil || t.Scope.Partial() // SORT reads keys that it does not name
+	}
+	return large && !fits(e, t.MaxEventBytes)
+}
 
 // within appends what of changes, which are one command's, is in scope. Their
 // seqs go on behind those of events, which go on behind pos.
-func (t *Turner) within(events, changes []schema.Event, pos *offsets.Position) ([]schema.Event, error) {
+func (t *Turner) within(events, changes []schema.Event, large bool, pos *offsets.Position) ([]schema.Event, error) {
 	var err error
 	for i := range changes {
 		e := &changes[i]
@@ -38,7 +62,7 @@ func (t *Turner) within(events, changes []schema.Event, pos *offsets.Position) (
 				events = append(events, *e)
 			}
 		case schema.OpWrite:
-			if events, err = t.writeWithin(events, e, pos); err != nil {
+			if events, err = t.writeWithin(events, e, large, pos); err != nil {
 				return events, err
 			}
 		case schema.OpControl: // no command becomes one
@@ -58,11 +82,11 @@ func (t *Turner) carried(db int32, name []byte, pos *offsets.Position) bool {
 	return t.wanted(db, name, pos) && !t.Due.IsDirty(db, name)
 }
 
-func (t *Turner) writeWithin(events []schema.Event, e *schema.Event, pos *offsets.Position) ([]schema.Event, error) {
+func (t *Turner) writeWithin(events []schema.Event, e *schema.Event, large bool, pos *offsets.Position) ([]schema.Event, error) {
 	if err := t.touch.Of(e); err != nil {
 		return events, err
 	}
-	whole := !command.NeedsRefresh(e) // SORT reads keys that it does not name
+	whole := !t.asValue(e, large)
 	for _, k := range t.touch.Keys {
 		whole = whole && t.carried(k.DB, k.Name, pos)
 	}

@@ -91,6 +91,44 @@ func TestWhatACommandDoesToKeysInScope(t *testing.T) {
 	}
 }
 
+// What no event can carry, or what another server would do differently, is
+// carried as the value that it leaves, also where everything is in scope.
+func TestWhatIsCarriedAsAValue(t *testing.T) {
+	many := strings.Repeat(" key", 200)
+	for _, c := range []struct {
+		name  string
+		lines []string
+		want  []string
+	}{
+		{"a command of many keys", []string{"0 ZUNIONSTORE d 200" + many, "3 ZDIFFSTORE d 200" + many}, []string{"0 VALUE_DUE d", "3 VALUE_DUE d"}},
+		{"what comes before its value", []string{"0 ZUNIONSTORE d 200" + many, "0 ZADD d 1 x", "0 ZADD e 1 x", "0 DEL d", "0 RENAME d e"}, []string{"0 VALUE_DUE d", "0 ZADD e", "0 VALUE_DUE e"}},
+		{"a command that is made of pieces", []string{"0 SUNIONSTORE d" + many}, []string{"0 SUNIONSTORE d", "0 SUNIONSTORE d"}},
+		{"a command in fragments", []string{"0 RPUSH l" + many}, []string{"0 RPUSH l", "0 RPUSH l"}},
+		{"what SORT stores", []string{"0 SORT s BY w_* ALPHA STORE d"}, []string{"0 VALUE_DUE d"}},
+		{"SWAPDB before a value", []string{"0 SORT s STORE d", "0 SWAPDB 0 1"}, []string{"0 VALUE_DUE d"}},
+		{"a deletion that is too large", []string{"0 DEL " + strings.Repeat("x", 2000)}, []string{"0 DEL " + strings.Repeat("x", 2000)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			turner := newScoped(scope.Scope{})
+			turner.MaxEventBytes = 1500
+			pos := &offsets.Position{}
+			if diff := cmp.Diff(c.want, turned(t, turner, pos, c.lines...)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// On a two-way link the ledger has what SORT stores read in any case, and the
+// command itself tells the peer what it touched.
+func TestSORTIsACommandOnATwoWayLink(t *testing.T) {
+	turner := newScoped(scope.Scope{})
+	turner.Ledger = offsets.NewLedger(offsets.LedgerConfig{Site: "a", Home: true})
+	if diff := cmp.Diff([]string{"0 SORT d"}, turned(t, turner, &offsets.Position{}, "0 SORT s STORE d")); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestSwapWithOneDatabaseInScopeHasItCopiedAnew(t *testing.T) {
 	turner, pos := newScoped(scope.Scope{Databases: []int32{0, 2}}), &offsets.Position{}
 	got := turned(t, turner, pos, "0 SET k v", "0 SWAPDB 1 0", "0 SET j v", "2 RENAME k l", "0 MOVE k 2", "0 SWAPDB 1 0", "0 SWAPDB 0 2")
