@@ -36,8 +36,8 @@ func BarrierKey(link string) string { return Reserved + link + ":barrier" }
 func WitnessKey(link string) string { return Reserved + link + ":followed" }
 
 // ReseedKey is the key that a re-seeding of a site writes when it empties the
-// site: while it is there and nobody follows the site, the re-seeding has to be
-// begun anew.
+// site: while it is there and nobody follows the site, or no snapshot fills it,
+// the re-seeding has to be begun anew.
 func ReseedKey(link string) string { return Reserved + link + ":reseed" }
 
 // HaltKey is the key in which a sink records, at the target, the event that

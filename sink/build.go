@@ -21,7 +21,8 @@ type builder struct {
 	free      chan *batch // all batches that are not under way
 	translate translator
 	dead      *deadLetters // nil: what cannot be applied stops the sink
-	seq       int64        // of the last event taken
+	refill    refill
+	seq       int64 // of the last event taken
 	event     schema.Event
 	batch     *batch
 	side      *batch // being filled: it adds to a temporary key
@@ -72,6 +73,11 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 	}
 	if err := cfg.atTarget(e); err != nil {
 		return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
+	}
+	if b.skips(e, r.Offset) {
+		b.batch.cover(e, r.Offset)
+		b.seq = e.Seq
+		return nil
 	}
 	if b.value != nil && !b.value.goesOn(e) {
 		if err := b.abandon(ctx); err != nil {
@@ -261,6 +267,9 @@ func (b *builder) endSnapshot(ctx context.Context, e *schema.Event, offset int64
 		if err := r.run(ctx); err != nil {
 			return fmt.Errorf("removing what the snapshot lacks at %s: %w", b.sink.cfg.Target, err)
 		}
+	}
+	if err := b.endRefill(ctx, e, offset); err != nil {
+		return err
 	}
 	if b.sink.cfg.SnapshotOnly {
 		if err := b.open(ctx); err != nil {

@@ -11,6 +11,10 @@ import (
 
 // anew is what to do when nothing but a fresh copy helps.
 func (c *Config) anew() string {
+	if c.Own == nil {
+		origin, _, _ := strings.Cut(c.Direction, "-to-")
+		return fmt.Sprintf("`twinlog resync --site %s` empties site %s and fills it again from site %s", c.Target, c.Target, origin)
+	}
 	return fmt.Sprintf("Start the link anew: stop twinlog, empty the target, delete the link's topics and the keys __twinlog:%s:* at both sites, run", c.Link)
 }
 

@@ -18,7 +18,7 @@ const heartbeatWrite = time.Hour
 
 // pump applies events behind start until the first trouble. One goroutine
 // fetches and builds the next batch while the other has one in flight.
-func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark, dead *deadLetters) error {
+func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark, dead *deadLetters, refill refill) error {
 	consumer, err := kafka.NewConsumer(ctx, kafka.ConsumerConfig{
 		Client: s.cfg.Kafka, Metrics: s.cfg.Clients, ClientID: s.cfg.Group, Topic: s.cfg.Topic, Partition: 0, Offset: start.Offset + 1, FromStart: start.Seq == 0, MaxBytes: s.cfg.MaxMemory / 4,
 	})
@@ -40,7 +40,7 @@ func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark, dead *de
 	g.Go(func() error { return mirror.run(ctx) })
 	g.Go(func() error {
 		b := &builder{
-			sink: s, consumer: consumer, ready: ready, free: free, seq: start.Seq, target: t, dead: dead,
+			sink: s, consumer: consumer, ready: ready, free: free, seq: start.Seq, target: t, dead: dead, refill: refill,
 			translate: translator{grace: s.cfg.ExpiryGrace.Milliseconds(), now: time.Now, v7: t.v7, mark: t.markKey, expiresFields: t.expiresFields, hsetex: t.hsetex},
 		}
 		return b.run(ctx)

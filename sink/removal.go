@@ -297,25 +297,14 @@ func eachKey(ctx context.Context, c *redis.Conn, visit func(db int32, key []byte
 		if err := errors.Join(err, reply.Err()); err != nil {
 			return fmt.Errorf("selecting db %d: %w", db.Number, err)
 		}
-		for cursor := "0"; ; {
-			reply, err := c.Do(ctx, "SCAN", cursor, "COUNT", "1000")
-			if err := errors.Join(err, reply.Err()); err != nil {
-				return fmt.Errorf("scanning db %d: %w", db.Number, err)
+		err = redis.Scan(ctx, c, "*", func(key []byte) error {
+			if offsets.IsReserved(key) {
+				return nil
 			}
-			if len(reply.Elems) != 2 {
-				return fmt.Errorf("SCAN is answered with %d elements", len(reply.Elems))
-			}
-			for _, key := range reply.Elems[1].Elems {
-				if offsets.IsReserved(key.Str) {
-					continue
-				}
-				if err := visit(int32(db.Number), key.Str); err != nil {
-					return err
-				}
-			}
-			if cursor = string(reply.Elems[0].Str); cursor == "0" {
-				break
-			}
+			return visit(int32(db.Number), key)
+		})
+		if err != nil {
+			return fmt.Errorf("db %d: %w", db.Number, err)
 		}
 	}
 	return nil
@@ -323,12 +312,14 @@ func eachKey(ctx context.Context, c *redis.Conn, visit func(db int32, key []byte
 
 // scan reads a topic once more, from the event with seq from up to and without
 // offset end; 0: until visit ends it. An event's offset is never below its
-// seq - 1. What retention has removed is passed over: it proves nothing.
+// seq - 1. What retention has removed is passed over: it proves nothing. So is
+// what comes before a snapshot that fills the target again.
 func (r *removal) scan(ctx context.Context, topic string, from, end int64, visit func(*schema.Event) error) error {
 	cfg := &r.sink.cfg
-	c, err := kafka.NewConsumer(ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: topic, Partition: 0, Offset: from - 1, FromStart: from == 1, MaxBytes: cfg.MaxMemory / 4})
+	start := max(from-1, r.refill.offset)
+	c, err := kafka.NewConsumer(ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: topic, Partition: 0, Offset: start, FromStart: start == 0, MaxBytes: cfg.MaxMemory / 4})
 	if err != nil {
-		return fmt.Errorf("reading %s again from offset %d: %w", topic, from-1, err)
+		return fmt.Errorf("reading %s again from offset %d: %w", topic, start, err)
 	}
 	defer c.Close()
 	var e schema.Event

@@ -53,6 +53,11 @@ type Config struct {
 	// Scope is the direction's; events name the origin's databases.
 	Scope scope.Scope
 
+	Instance string // of the worker
+	// BeginSnapshot has the origin's source begin a snapshot; required on a
+	// one-way link.
+	BeginSnapshot func(ctx context.Context) error
+
 	Intercept    bool // refuse a target that is not empty before anything was applied
 	ExpiryGrace  time.Duration
 	ClearHalt    bool // pass the event that stopped this sink before
@@ -182,13 +187,17 @@ func (s *Sink) session(ctx context.Context) error {
 	defer dead.close()
 	s.cfg.Log.Info("applying", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", start.Seq, "offset", start.Offset)
 	s.setWaiting("")
+	refill, err := s.refilling(ctx, target)
+	if err != nil {
+		return err
+	}
 	if s.cfg.Ledger != nil {
 		s.cfg.Ledger.StartAt(start.Seq)
 	}
 	if !s.cfg.Intercept || start.Seq > 0 { // else from the first mark on
 		s.update(func(st *Status) { st.Applying = true })
 	}
-	return s.pump(ctx, target, start, dead)
+	return s.pump(ctx, target, start, dead, refill)
 }
 
 // Status returns a snapshot of the sink's state. It may be called from any

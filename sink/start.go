@@ -112,9 +112,8 @@ func (s *Sink) lostMark(ctx context.Context, t *target) (offsets.Mark, error) {
 		return mark, fmt.Errorf("group %s: %w", s.cfg.Group, err)
 	}
 	if replid != t.replid {
-		return mark, fmt.Errorf("target %s has no mark and another replication history (%s, was %s) than when seq %d was applied: it lost its data. "+
-			"Start the link anew: stop twinlog, empty the target, delete the link's topics, group %s and the keys __twinlog:%s:* at both sites, run",
-			s.cfg.Target, t.replid, replid, mark.Seq, s.cfg.Group, s.cfg.Link)
+		return mark, fmt.Errorf("target %s has no mark and another replication history (%s, was %s) than when seq %d was applied: it lost its data. %s",
+			s.cfg.Target, t.replid, replid, mark.Seq, s.cfg.anew())
 	}
 	return mark, nil
 }

@@ -224,7 +224,7 @@ func TestWhereASinkStarts(t *testing.T) {
 			s.cfg.Intercept = true
 			s.cfg.Own = ownAt{}
 		}, offsets.Mark{}, []string{`db0 holds key "k"`, "existing: ignore"}},
-		{"not from another topic's mark", map[string]string{key: other.String()}, nil, offsets.Mark{}, []string{other.TopicID, "created anew", "__twinlog:l:*"}},
+		{"not from another topic's mark", map[string]string{key: other.String()}, nil, offsets.Mark{}, []string{other.TopicID, "created anew", "twinlog resync --site b"}},
 		{"not from what is no mark", map[string]string{key: "x"}, nil, offsets.Mark{}, []string{"target b, key " + key, `mark "x"`}},
 		{"not behind what stopped it", map[string]string{key: own.String(), key + ":halt": "what happened"}, nil, offsets.Mark{}, []string{"what happened"}},
 		{"behind it when someone says so", map[string]string{key: own.String(), key + ":halt": "what happened"}, func(s *Sink) { s.cfg.ClearHalt = true }, own, nil},

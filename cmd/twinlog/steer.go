@@ -32,12 +32,13 @@ func newResyncCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resync -c FILE --site NAME",
 		Short: "Empty a site and fill it again from the other one",
-		Long: `Re-seeds a site of a two-way link that lost its data, or that is another Redis
-than it was: the site is emptied (FLUSHALL), followed from there, and the other
-site sends all its values. Both sites may take writes meanwhile; what was
-written at the site before it was emptied, and is not in its topic, is lost.
-Nothing of the other site is touched. A worker that is killed on the way goes on
-when it is started again. ` + "`twinlog status`" + ` shows how far it is.`,
+		Long: `Re-seeds a site that lost its data, or that is another Redis than it was: the
+site is emptied, as far as it is in scope, and the other site sends all its
+values. Both sites may take writes meanwhile; what was written at the site
+before it was emptied, and is not in its topic, is lost. The target of a one-way
+link is filled again in the same way, also where its topic lost events that it
+had not applied. Nothing of the other site is touched. A worker that is killed
+on the way goes on when it is started again. ` + "`twinlog status`" + ` shows how far it is.`,
 		Example: "  twinlog resync -c twinlog.yml --site b",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

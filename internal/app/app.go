@@ -26,6 +26,7 @@ import (
 	"twinlog/internal/scope"
 	"twinlog/offsets"
 	"twinlog/schema"
+	"twinlog/sink"
 	"twinlog/source"
 )
 
@@ -101,6 +102,7 @@ type half struct {
 	topicID string // known once the topic is there
 	source  *connector
 	sink    *connector
+	newSink func(own sink.OwnSource) *sink.Sink // known once the topic is there
 }
 
 // New binds the HTTP listener and wires the worker. It runs nothing yet.

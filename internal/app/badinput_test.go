@@ -324,6 +324,17 @@ func (l *badLink) events() []schema.Event {
 	return events
 }
 
+// fillAgain does what the errors say that fills the target again.
+func (l *badLink) fillAgain() {
+	l.t.Helper()
+	l.does(l.a, "INCR", "filled")
+	l.does(l.b, "SET", "rubbish", "1")
+	l.twinlog("resync", "--site", "b")
+	l.equal()
+	l.does(l.a, "INCR", "filled")
+	l.equal()
+}
+
 // startAnew does what the errors say that starts a link anew: stop, empty the
 // target, delete the topics and the reserved keys at both sites, run.
 func (l *badLink) startAnew() {

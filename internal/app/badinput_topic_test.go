@@ -13,6 +13,9 @@ import (
 	"twinlog/schema"
 )
 
+// again is how every error says so that filling the target again mends.
+const again = "`twinlog resync --site b` empties site b and fills it again from site a"
+
 // anew is how every error that only a new start mends says so.
 var anew = []string{"stop twinlog", "empty the target", "delete the link's topics", "at both sites", "run"}
 
@@ -36,7 +39,8 @@ func foreignRecord(t *testing.T, broker *testkit.Kafka) {
 		t.Errorf("k is %q at site b: the sink went on behind a record that it could not read", got)
 	}
 	l.resume("sink-b") // it cannot be passed
-	l.fails("sink-b", append(anew, place)...)
+	l.fails("sink-b", again, place)
+	l.fillAgain()
 	l.stop()
 
 	// The record in between does not hide from the source either, when it is
@@ -64,26 +68,42 @@ func (l *badLink) applied() offsets.Mark {
 	return mark
 }
 
+// published waits until the source has published up to a seq.
+func (l *badLink) published(seq int64) {
+	l.t.Helper()
+	testkit.Eventually(l.t, 20*time.Second, func() error {
+		st, err := status(l.worker)
+		if err == nil && st.Directions[0].Source.Seq < seq {
+			err = fmt.Errorf("seq %d", st.Directions[0].Source.Seq)
+		}
+		return err
+	})
+}
+
 func repeatedSeq(t *testing.T, broker *testkit.Kafka) {
 	l := running(t, broker, linkOptions{})
 	seq := l.applied().Seq
 	at := l.produce(event(seq))
-	l.fails("sink-b", append(anew, fmt.Sprintf("topic %s, offset %d: seq %d comes after seq %d", l.topic(), at, seq, seq))...)
+	l.fails("sink-b", again, fmt.Sprintf("topic %s, offset %d: seq %d comes after seq %d", l.topic(), at, seq, seq))
 	if got := l.value(l.b, "k"); got != "1" {
 		t.Errorf("k is %q at site b: an event that comes twice was applied", got)
 	}
-	l.startAnew()
+	l.does(l.a, "SET", "k", "2") // its event carries the source's position
+	l.published(seq + 1)
+	l.fillAgain()
 }
 
 func skippedSeq(t *testing.T, broker *testkit.Kafka) {
 	l := running(t, broker, linkOptions{})
 	seq := l.applied().Seq
 	at := l.produce(event(seq + 2))
-	l.fails("sink-b", append(anew, fmt.Sprintf("topic %s, offset %d: seq %d follows seq %d", l.topic(), at, seq+2, seq), "events are missing")...)
+	l.fails("sink-b", again, fmt.Sprintf("topic %s, offset %d: seq %d follows seq %d", l.topic(), at, seq+2, seq), "events are missing")
 	if got := l.value(l.b, "k"); got != "1" {
 		t.Errorf("k is %q at site b: an event behind a hole was applied", got)
 	}
-	l.startAnew()
+	l.does(l.a, "SET", "k", "2") // its event carries the source's position
+	l.published(seq + 1)
+	l.fillAgain()
 }
 
 func deletedRecords(t *testing.T, broker *testkit.Kafka) {
@@ -94,13 +114,7 @@ func deletedRecords(t *testing.T, broker *testkit.Kafka) {
 		l.does(l.a, "SET", "k", i)
 	}
 	var end int64
-	testkit.Eventually(t, 20*time.Second, func() error {
-		st, err := status(l.worker)
-		if err == nil && st.Directions[0].Source.Seq < mark.Seq+10 {
-			err = fmt.Errorf("seq %d", st.Directions[0].Source.Seq)
-		}
-		return err
-	})
+	l.published(mark.Seq + 10)
 	l.admin(func(ctx context.Context, adm *kadm.Client) error {
 		testkit.Eventually(t, 20*time.Second, func() error { // the commits are settled
 			ends, err := adm.ListCommittedOffsets(ctx, l.topic())
@@ -116,11 +130,11 @@ func deletedRecords(t *testing.T, broker *testkit.Kafka) {
 		return err
 	})
 	l.resume("sink-b")
-	l.fails("sink-b", append(anew, fmt.Sprintf("topic %s: offset %d ", l.topic(), mark.Offset+1), fmt.Sprintf("begins at %d", end), "retention")...)
+	l.fails("sink-b", again, fmt.Sprintf("topic %s: offset %d ", l.topic(), mark.Offset+1), fmt.Sprintf("begins at %d", end), "retention")
 	if got := l.value(l.b, "k"); got != "1" {
 		t.Errorf("k is %q at site b", got)
 	}
-	l.startAnew()
+	l.fillAgain()
 }
 
 func deletedTopic(t *testing.T, broker *testkit.Kafka) {
@@ -158,9 +172,9 @@ func topicCreatedAnew(t *testing.T, broker *testkit.Kafka) {
 	l.deleteTopics()
 	l.does(l.a, "SET", "k", "2")
 	l.worker.Start() // creates the topic
-	l.fails("sink-b", append(anew, l.topic(), old, "created anew")...)
+	l.fails("sink-b", again, l.topic(), old, "created anew")
 	if got := l.value(l.b, "k"); got != "1" {
 		t.Errorf("k is %q at site b", got)
 	}
-	l.startAnew()
+	l.fillAgain()
 }

@@ -198,8 +198,8 @@ func TestCrashOfASourceThatSavedGoesOnAndOfOneThatDidNotStopsTheDirection(t *tes
 	}
 }
 
-// failed waits until a source has failed and returns why.
-func (l *link) failed(source string) string {
+// failed waits until a connector has failed and returns why.
+func (l *link) failed(connector string) string {
 	l.t.Helper()
 	trace := ""
 	testkit.Eventually(l.t, time.Minute, func() error {
@@ -208,15 +208,19 @@ func (l *link) failed(source string) string {
 			return err
 		}
 		for _, d := range st.Directions {
-			if d.Source.Name == source && d.Source.State == admin.StateFailed {
+			switch {
+			case d.Source.Name == connector && d.Source.State == admin.StateFailed:
 				trace = d.Source.Trace
+				return nil
+			case d.Sink.Name == connector && d.Sink.State == admin.StateFailed:
+				trace = d.Sink.Trace
 				return nil
 			}
 		}
-		return fmt.Errorf("%s has not failed: %+v", source, st.Directions)
+		return fmt.Errorf("%s has not failed: %+v", connector, st.Directions)
 	})
-	if code, body, err := l.worker.Get("/readyz"); err != nil || code == http.StatusOK || !strings.Contains(string(body), source) {
-		l.t.Errorf("/readyz: %d %s %v, but %s has failed", code, body, err, source)
+	if code, body, err := l.worker.Get("/readyz"); err != nil || code == http.StatusOK || !strings.Contains(string(body), connector) {
+		l.t.Errorf("/readyz: %d %s %v, but %s has failed", code, body, err, connector)
 	}
 	return trace
 }

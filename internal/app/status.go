@@ -178,16 +178,14 @@ func (w *Worker) Restart(ctx context.Context, name string) error {
 }
 
 func (w *Worker) steer(name string, do func(c *connector, parent context.Context) error) error {
-	w.mu.Lock()
-	running := w.running
-	w.mu.Unlock()
 	for _, h := range w.halves {
 		for _, c := range []*connector{h.source, h.sink} {
 			if c.name != name {
 				continue
 			}
-			if running == nil || running.Err() != nil {
-				return errNotRunning
+			running, err := w.life()
+			if err != nil {
+				return err
 			}
 			return do(c, running)
 		}

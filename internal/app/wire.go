@@ -74,22 +74,25 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 		}
 		return observed[*source.Source]{source.New(cfg), w.registry}, nil
 	}
+	h.newSink = func(own sink.OwnSource) *sink.Sink {
+		var deadLetter sink.DeadLetter
+		if h.DeadLetter {
+			deadLetter = sink.DeadLetter{Topic: w.deadLetterTopic(), MaxBytes: int32(w.o.MaxEventBytes + 2*topicHeadroom)}
+		}
+		return sink.New(sink.Config{
+			Link: w.o.Link, Direction: h.Name(), Lane: lane, Target: h.To, Topic: h.topic, TopicID: h.topicID, Group: "twinlog." + w.o.Link + "." + h.Name(),
+			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To], Scope: h.Scope, OwnTopic: w.topicFrom(h.To),
+			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeHow().clear, DeadLetter: deadLetter, MaxMemory: share,
+			Instance: w.instance, BeginSnapshot: func(ctx context.Context) error { return w.beginSnapshot(ctx, h) },
+			Log: w.o.Log, Metrics: sinkMetrics, Hook: w.o.Hook,
+		})
+	}
 	h.sink.open = func(ctx context.Context, wait func(string)) (runner, error) {
 		own, err := w.awaitOwnSource(ctx, h, wait)
 		if err != nil {
 			return nil, err
 		}
-		var deadLetter sink.DeadLetter
-		if h.DeadLetter {
-			deadLetter = sink.DeadLetter{Topic: w.deadLetterTopic(), MaxBytes: int32(w.o.MaxEventBytes + 2*topicHeadroom)}
-		}
-		s := sink.New(sink.Config{
-			Link: w.o.Link, Direction: h.Name(), Lane: lane, Target: h.To, Topic: h.topic, TopicID: h.topicID, Group: "twinlog." + w.o.Link + "." + h.Name(),
-			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To], Scope: h.Scope, OwnTopic: w.topicFrom(h.To),
-			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeHow().clear, DeadLetter: deadLetter, MaxMemory: share,
-			Log: w.o.Log, Metrics: sinkMetrics, Hook: w.o.Hook,
-		})
-		return observed[*sink.Sink]{s, w.registry}, nil
+		return observed[*sink.Sink]{h.newSink(own), w.registry}, nil
 	}
 }
 

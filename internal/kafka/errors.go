@@ -28,11 +28,10 @@ type RangeError struct {
 
 func (e *RangeError) Error() string {
 	if e.End >= 0 && e.Offset > e.End {
-		return fmt.Sprintf("topic %s: offset %d is behind the end of the log, which is %d: Kafka lost events, or someone created the topic anew. "+
-			"Start the link anew with a fresh snapshot", e.Topic, e.Offset, e.End)
+		return fmt.Sprintf("topic %s: offset %d is behind the end of the log, which is %d: Kafka lost events, or someone created the topic anew", e.Topic, e.Offset, e.End)
 	}
 	return fmt.Sprintf("topic %s: offset %d is not in the log any more, which begins at %d: retention (or someone) removed events that were not applied. "+
-		"Start the link anew with a fresh snapshot, and give the topic a retention longer than any outage", e.Topic, e.Offset, e.Start)
+		"Give the topic a retention longer than any outage", e.Topic, e.Offset, e.Start)
 }
 
 // permanent are the answers that no retry changes, with what to do.
