@@ -99,6 +99,7 @@ func TestAppendChanges(t *testing.T) {
 		{"XCLAIM as it is", "XCLAIM x g c 0 1-1 TIME 9 RETRYCOUNT 1 FORCE JUSTID LASTID 1-1", []string{"u key=x: XCLAIM x g c 0 1-1 TIME 9 RETRYCOUNT 1 FORCE JUSTID LASTID 1-1"}},
 
 		{"PUBLISH is a message", "PUBLISH ch m", []string{"m db=-1: PUBLISH ch m"}},
+		{"what Sentinels tell each other stays at their site", "PUBLISH __sentinel__:hello 127.0.0.1,26379,id,0,mymaster,127.0.0.1,6379,0", nil},
 		{"SPUBLISH is a message", "SPUBLISH ch m", []string{"m db=-1: SPUBLISH ch m"}},
 		{"FLUSHDB is of its database", "FLUSHDB ASYNC", []string{"t: FLUSHDB"}},
 		{"FLUSHALL is of none", "FLUSHALL SYNC", []string{"t db=-1: FLUSHALL"}},

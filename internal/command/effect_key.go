@@ -103,7 +103,15 @@ func swapDB(c *Command, dst []schema.Event, _ int32, args [][]byte) ([]schema.Ev
 	return append(dst, schema.Event{Op: schema.OpTruncate, DB: schema.NoDB, Command: c.verb, Args: args}), nil
 }
 
+// sentinelHello is the channel on which the Sentinels of a master find each
+// other. At another site it would make those of both sites one group, which
+// takes the nodes of one for replicas of the other.
+const sentinelHello = "__sentinel__:hello"
+
 func message(c *Command, dst []schema.Event, _ int32, args [][]byte) ([]schema.Event, error) {
+	if string(args[0]) == sentinelHello {
+		return dst, nil
+	}
 	return append(dst, schema.Event{Op: schema.OpMessage, DB: schema.NoDB, Command: c.verb, Args: args}), nil
 }
 
