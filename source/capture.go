@@ -363,7 +363,10 @@ func (s *Source) streamOn(ctx context.Context, conn *replica.Conn, pos *offsets.
 	}
 }
 
+// passBarrier reads up to the barrier of a place and begins there.
 func (s *Source) passBarrier(r *stream.Reader, pos *offsets.Position, at *place) error {
+	r.Skim(true)
+	defer r.Skim(false)
 	for {
 		unit, err := r.Next()
 		if err != nil {

@@ -44,7 +44,7 @@ const (
 // judge compares a history with where the source stood.
 func (h *history) judge(pos offsets.Position) verdict {
 	switch {
-	case h.reseeded && h.replid != pos.Replid:
+	case h.reseeded && (h.replid != pos.Replid || h.mark.Generation > pos.Mark.Generation): // its mark is the next generation's
 		return reseeded
 	case h.replid == pos.Replid && h.offset < pos.ReplOffset:
 		return behind

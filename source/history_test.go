@@ -30,7 +30,8 @@ func TestHistoryOfASiteIsHeldAgainstThePosition(t *testing.T) {
 		"nothing was applied, followed before":     {unmarked, history{replid: other, known: true}, goesOn},
 		"nothing was applied, never followed":      {unmarked, history{replid: other}, lost},
 		"emptied to be filled again":               {pos, history{replid: other, reseeded: true, marked: true, mark: newer}, reseeded},
-		"emptied to be filled again, and followed": {pos, history{replid: ours, offset: 100, reseeded: true}, goesOn},
+		"emptied to be filled again, not followed": {pos, history{replid: ours, offset: 100, reseeded: true, marked: true, mark: offsets.Mark{Generation: 1, TopicID: "t", Seq: 51}}, reseeded},
+		"emptied to be filled again, and followed": {pos, history{replid: ours, offset: 100, reseeded: true, marked: true, mark: seen}, goesOn},
 	} {
 		if got := tt.h.judge(tt.pos); got != tt.want {
 			t.Errorf("%s: verdict %d, want %d", name, got, tt.want)

@@ -42,6 +42,7 @@ func (s *Source) reseed(ctx context.Context, pos offsets.Position) error {
 		[]string{"SET", offsets.WitnessKey(s.cfg.Link), s.cfg.Site},
 	)}
 	begin.publish = func(at offsets.Position) error {
+		s.hook("reseeded")
 		at.Settled, at.UnfinishedSeq, at.Gap = at.Seen, pos.UnfinishedSeq, pos.Gap
 		return s.beginAt(ctx, schema.Event{
 			Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotRequest, Args: [][]byte{[]byte("1"), strconv.AppendInt(nil, pos.Seq, 10)},

@@ -54,3 +54,38 @@ func TestCrashWhileTheTargetOfAOneWayLinkIsFilledAgain(t *testing.T) {
 		})
 	}
 }
+
+// A site that lost nothing is emptied all the same. A worker that is killed
+// before the other site was asked for its values does it again, and nothing
+// that was emptied is taken for a deletion.
+func TestCrashWhileAHealthySiteIsFilledAgain(t *testing.T) {
+	for name, s := range map[string]string{"all": "", "keys": ", include: [in:*], exclude: [in:tmp:*]"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLink(t, linkOptions{argsA: wideBacklog(), argsB: wideBacklog(), directions: "  - {from: a, to: b" + s + "}\n  - {from: b, to: a, snapshot: no_data}\n"})
+			l.sets(l.a, "in:a", 1000, "1")
+			l.run()
+			l.sets(l.b, "in:b", 1000, "1")
+			l.endEqual(grace)
+			l.worker.Kill()
+			l.run(testkit.Failpoint("reseeded", 1))
+			if code, out, talk := l.worker.Run(t.Context(), "resync", "--site", "b"); code != 0 {
+				t.Fatalf("twinlog resync: exit code %d: %s%s", code, out, talk)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, err := l.worker.Wait(ctx); err != nil {
+				t.Fatal(err)
+			}
+			l.reads(l.b, "in:a:999", "") // it was emptied before the worker was killed
+			l.run()
+			l.sets(l.b, "in:own", 100, "1")
+			l.endEqual(grace)
+			for _, r := range []*testkit.Redis{l.a, l.b} {
+				l.reads(r, "in:a:999", "1")
+				l.reads(r, "in:b:999", "1")
+				l.reads(r, "in:own:99", "1")
+			}
+		})
+	}
+}

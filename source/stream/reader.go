@@ -13,6 +13,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+
+	"twinlog/offsets"
 )
 
 // Command is one command of the stream, in the database it ran in.
@@ -75,6 +77,7 @@ type Reader struct {
 	mark   string // a unit that begins with it has a limit of its own
 	marked int64
 	most   int64 // the present unit's limit
+	skims  bool  // keeps only writes of reserved keys
 	buf    []byte
 	pos    int   // next byte to parse
 	end    int   // bytes read so far
@@ -96,6 +99,10 @@ func NewReader(src io.Reader, offset int64, db int32, limit int64) *Reader {
 // a limit of their own: they are not published, and what the sink adds to the
 // peer's unit must not stop this source.
 func (r *Reader) Applied(markKey string, limit int64) { r.mark, r.marked = markKey, limit }
+
+// Skim has units keep nothing but the SETs of reserved keys, so that what is only
+// passed may be of any size.
+func (r *Reader) Skim(on bool) { r.skims = on }
 
 // SelectDB corrects the selected database, for a reader that began at a
 // place where it was not known.
@@ -134,6 +141,10 @@ func (r *Reader) Next() (*Unit, error) {
 		case isWord(name, "REPLCONF"):
 			r.unit.GetAck = len(args) > 1 && isWord(args[1], "GETACK")
 		default:
+			if r.skims && (len(args) < 2 || !isWord(name, "SET") || !offsets.IsReserved(args[1])) {
+				r.args, r.start = r.args[:len(r.args)-len(args)], r.offset
+				break
+			}
 			r.unit.Commands = append(r.unit.Commands, Command{DB: r.db, Args: args})
 			if len(r.unit.Commands) == 1 && len(args) == 3 && string(args[1]) == r.mark && isWord(name, "SET") {
 				r.most = max(r.limit, r.marked)

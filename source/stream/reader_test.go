@@ -48,6 +48,34 @@ func units(t *testing.T, r *Reader) ([]string, error) {
 	}
 }
 
+// What is only passed may be of any size: nothing of it is kept but marks and
+// barriers.
+func TestReaderSkimsUnits(t *testing.T) {
+	block := []string{"MULTI", "SELECT 3"}
+	for i := range 1000 {
+		block = append(block, fmt.Sprintf("UNLINK key:%d", i))
+	}
+	block = append(block, "SELECT 0", "SET __twinlog:l:b-to-a:0 mark", "SET k v", "SET __twinlog:l:barrier id", "EXEC")
+	in := raw(block...)
+	whole := NewReader(strings.NewReader(in), 0, 0, 1000)
+	if _, err := whole.Next(); !errors.As(err, new(*TooBigError)) {
+		t.Fatalf("the unit is no large one: %v", err)
+	}
+	r := NewReader(strings.NewReader(in+raw("SET j v")), 0, 5, 1000)
+	r.Skim(true)
+	u, err := r.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.Offset != int64(len(in)) || u.DB != 0 || len(u.Commands) != 2 || string(u.Commands[0].Args[2]) != "mark" || string(u.Commands[1].Args[2]) != "id" {
+		t.Errorf("unit %+v", u)
+	}
+	r.Skim(false)
+	if u, err = r.Next(); err != nil || len(u.Commands) != 1 {
+		t.Errorf("the next unit is %+v, error %v", u, err)
+	}
+}
+
 func TestReaderSplitsUnits(t *testing.T) {
 	in := raw("ping", "SELECT 3", "SET k v", "MULTI", "SELECT 7", "incr a", "INCR b", "EXEC", "REPLCONF GETACK *", "DEL k")
 	want := []string{
