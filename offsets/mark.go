@@ -57,20 +57,27 @@ func PartKey(link, direction, lane string, n int) string {
 	return MarkKey(link, direction, lane) + ":part:" + strconv.Itoa(n)
 }
 
-// markVersion is the first word of every mark.
-const markVersion = 1
+// markVersion is the first word of every mark. Version 1 had no epoch and no
+// replication offset.
+const markVersion = 2
 
 // Mark is what a sink writes inside every transaction on its Redis:
 // everything up to Seq, at Kafka offset Offset, has taken effect there.
 // The zero Mark means that nothing has.
+//
+// Seq and offset tell the place in the topic. Epoch and ReplOffset tell the
+// place in the origin's replication stream, which remains when Kafka loses what
+// it had confirmed: all units up to there have taken effect.
 type Mark struct {
 	Generation int64  `json:"generation"` // of two marks the higher one wins; offsets reset raises it
 	TopicID    string `json:"topic_id"`   // Kafka's id of the topic, in hex
 	Seq        int64  `json:"seq"`
 	Offset     int64  `json:"offset"`
+	Epoch      int64  `json:"epoch,omitempty"`       // 0: not known
+	ReplOffset int64  `json:"repl_offset,omitempty"` // within the epoch
 }
 
-// AppendMark appends m as it is stored: "<version> <generation> <topic id> <seq> <offset>".
+// AppendMark appends m as it is stored: "<version> <generation> <topic id> <seq> <offset> <epoch> <replication offset>".
 func AppendMark(b []byte, m Mark) []byte {
 	b = strconv.AppendInt(b, markVersion, 10)
 	b = append(b, ' ')
@@ -78,9 +85,11 @@ func AppendMark(b []byte, m Mark) []byte {
 	b = append(b, ' ')
 	b = append(b, m.TopicID...)
 	b = append(b, ' ')
-	b = strconv.AppendInt(b, m.Seq, 10)
-	b = append(b, ' ')
-	return strconv.AppendInt(b, m.Offset, 10)
+	for _, n := range []int64{m.Seq, m.Offset, m.Epoch} {
+		b = strconv.AppendInt(b, n, 10)
+		b = append(b, ' ')
+	}
+	return strconv.AppendInt(b, m.ReplOffset, 10)
 }
 
 func (m Mark) String() string { return string(AppendMark(nil, m)) }
@@ -99,22 +108,27 @@ func (m Mark) After(o Mark) bool {
 // ParseMark reads what AppendMark wrote. Its error names the text.
 func ParseMark(s string) (Mark, error) {
 	words := strings.Split(s, " ")
-	if len(words) != 5 {
-		return Mark{}, fmt.Errorf("mark %q: want 5 words, got %d", s, len(words))
-	}
-	var n [4]int64
-	for i, w := range []string{words[0], words[1], words[3], words[4]} {
-		v, err := strconv.ParseInt(w, 10, 64)
-		if err != nil || v < 0 && (i < 3 || v < -1) { // offset -1: before the first event
-			return Mark{}, fmt.Errorf("mark %q: %q is not a count", s, w)
-		}
-		n[i] = v
-	}
-	if n[0] != markVersion {
-		return Mark{}, fmt.Errorf("mark %q: version %d is not known to this program; run the newer twinlog that wrote it", s, n[0])
-	}
-	if len(words[2]) != 32 {
+	version := words[0]
+	switch _, err := strconv.ParseInt(version, 10, 64); {
+	case err != nil:
+		return Mark{}, fmt.Errorf("mark %q: %q is not a version", s, version)
+	case version != "1" && version != "2":
+		return Mark{}, fmt.Errorf("mark %q: version %s is not known to this program; run the newer twinlog that wrote it", s, version)
+	case len(words) != map[string]int{"1": 5, "2": 7}[version]:
+		return Mark{}, fmt.Errorf("mark %q: it has %d words", s, len(words))
+	case len(words[2]) != 32:
 		return Mark{}, fmt.Errorf("mark %q: %q is not a topic id", s, words[2])
 	}
-	return Mark{Generation: n[1], TopicID: words[2], Seq: n[2], Offset: n[3]}, nil
+	m := Mark{TopicID: words[2]}
+	for i, to := range []*int64{1: &m.Generation, 3: &m.Seq, 4: &m.Offset, 5: &m.Epoch, 6: &m.ReplOffset} {
+		if to == nil || i >= len(words) {
+			continue
+		}
+		n, err := strconv.ParseInt(words[i], 10, 64)
+		if err != nil || n < 0 && (to != &m.Offset || n < -1) { // offset -1: before the first event
+			return Mark{}, fmt.Errorf("mark %q: %q is not a count", s, words[i])
+		}
+		*to = n
+	}
+	return m, nil
 }

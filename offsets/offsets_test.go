@@ -10,8 +10,8 @@ import (
 const topicID = "0123456789abcdef0123456789abcdef"
 
 func TestMarkTextIsPinned(t *testing.T) {
-	m := Mark{Generation: 2, TopicID: topicID, Seq: 42, Offset: 57}
-	const text = "1 2 " + topicID + " 42 57"
+	m := Mark{Generation: 2, TopicID: topicID, Seq: 42, Offset: 57, Epoch: 3, ReplOffset: 1234}
+	const text = "2 2 " + topicID + " 42 57 3 1234"
 	if m.String() != text {
 		t.Errorf("String() = %q, want %q", m.String(), text)
 	}
@@ -19,13 +19,19 @@ func TestMarkTextIsPinned(t *testing.T) {
 	if err != nil || got != m {
 		t.Errorf("ParseMark = %v, %v", got, err)
 	}
+	got, err = ParseMark("1 2 " + topicID + " 42 -1")
+	if err != nil || got != (Mark{Generation: 2, TopicID: topicID, Seq: 42, Offset: -1}) {
+		t.Errorf("ParseMark of version 1 = %v, %v", got, err)
+	}
 }
 
 func TestParseMarkNamesWhatIsWrong(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
-		{"empty", "", "want 5 words"},
-		{"a word too many", "1 0 " + topicID + " 1 2 3", "want 5 words"},
-		{"a newer version", "2 0 " + topicID + " 1 2", "version 2 is not known"},
+		{"empty", "", "not a version"},
+		{"a word too many", "1 0 " + topicID + " 1 2 3", "6 words"},
+		{"a word too few", "2 0 " + topicID + " 1 2 3", "6 words"},
+		{"a newer version", "3 0 " + topicID + " 1 2", "version 3 is not known"},
+		{"a negative place", "2 0 " + topicID + " 1 2 3 -4", "not a count"},
 		{"a negative seq", "1 0 " + topicID + " -1 2", "not a count"},
 		{"a number that overflows", "1 0 " + topicID + " 99999999999999999999 2", "not a count"},
 		{"a short topic id", "1 0 abc 1 2", "not a topic id"},

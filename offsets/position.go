@@ -48,8 +48,9 @@ type Position struct {
 	// OnDemand is the last snapshot of chosen keys; zero: there was none.
 	OnDemand OnDemand `json:"on_demand,omitzero"`
 
+	Due int64 `json:"due,omitempty"` // seq of the oldest VALUE_DUE whose value has not followed; 0: none
+
 	// Of a direction with a scope.
-	Due    int64     `json:"due,omitempty"`    // seq of the oldest VALUE_DUE whose value has not followed; 0: none
 	Rescan Databases `json:"rescan,omitempty"` // those whose content is to be copied anew; nothing of them is published before
 	Scope  string    `json:"scope,omitempty"`  // fingerprint of the scope that it was published with
 }

@@ -31,7 +31,8 @@ const (
 	SnapshotEnd     = "SNAPSHOT_END"
 	SnapshotRequest = "SNAPSHOT_REQUEST"
 	Heartbeat       = "HEARTBEAT"
-	ValueDue        = "VALUE_DUE" // with a key, whose value follows as an r event; until then changes of it are not published
+	EventsLost      = "EVENTS_LOST" // stands for an event that Kafka lost behind its back, and the target has applied; a snapshot follows
+	ValueDue        = "VALUE_DUE"   // with a key, whose value follows as an r event; until then changes of it are not published
 )
 
 // Refresh is the Source.Snapshot of r events that only send again what the key

@@ -24,6 +24,8 @@ type batch struct {
 	db      int32  // selected behind the last command
 	seq     int64  // of the last event
 	offset  int64  // of the last event
+	epoch   int64  // of the last group's end; 0 before
+	repl    int64  // its replication offset
 	next    int64  // first offset behind everything the batch covers
 	tsMs    int64  // of the last event
 	events  int
@@ -88,6 +90,9 @@ func (b *batch) cover(e *schema.Event, offset int64) {
 	b.seq, b.offset, b.next, b.tsMs, b.seen = e.Seq, offset, offset+1, e.TsMs, e.Seen
 	b.events++
 	b.inGroup = e.Transaction.Set && !e.Transaction.Last
+	if !b.inGroup && e.Source.Epoch > 0 {
+		b.epoch, b.repl = e.Source.Epoch, e.Source.ReplOffset
+	}
 	if e.Op != schema.OpControl || e.Command != schema.Heartbeat {
 		if b.quiet || e.Seen < b.first {
 			b.first = e.Seen
@@ -96,8 +101,14 @@ func (b *batch) cover(e *schema.Event, offset int64) {
 	}
 }
 
-func (b *batch) mark(topicID string, generation int64) offsets.Mark {
-	return offsets.Mark{Generation: generation, TopicID: topicID, Seq: b.seq, Offset: b.offset}
+// markBehind is the mark of a target that had the mark before, once it has the batch.
+func (b *batch) markBehind(before offsets.Mark, topicID string) offsets.Mark {
+	mark := before
+	mark.TopicID, mark.Seq, mark.Offset = topicID, b.seq, b.offset
+	if b.epoch != before.Epoch && b.epoch != 0 || b.repl > before.ReplOffset { // what is published again is applied already
+		mark.Epoch, mark.ReplOffset = b.epoch, b.repl
+	}
+	return mark
 }
 
 // command begins a command of n arguments, name included, in database db.

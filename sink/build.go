@@ -16,6 +16,8 @@ import (
 type builder struct {
 	sink      *Sink
 	consumer  *kafka.Consumer
+	start     offsets.Mark // what was applied last
+	verified  bool         // the topic holds it
 	target    *target
 	ready     chan<- *batch
 	free      chan *batch // all batches that are not under way
@@ -37,7 +39,13 @@ func (b *builder) run(ctx context.Context) error {
 	for {
 		records, err := b.consumer.Poll(ctx)
 		if err != nil {
+			if b.startsBehind(err) {
+				continue
+			}
 			return b.sink.cfg.readError(err)
+		}
+		if records, err = b.verify(ctx, records); err != nil {
+			return err
 		}
 		end := b.consumer.EndOffset()
 		b.sink.update(func(st *Status) { st.EndOffset = end; st.CaughtUp = st.NextOffset >= end })
@@ -98,7 +106,7 @@ func (b *builder) take(ctx context.Context, r *kgo.Record) error {
 	if err := b.open(ctx); err != nil {
 		return err
 	}
-	if e.Origin != cfg.Target && !offsets.IsReserved(e.Key) { // never apply what was born here, or a key of ours
+	if e.Origin != cfg.Target && !offsets.IsReserved(e.Key) && !b.again(e) { // never apply what was born here, or a key of ours
 		if err := b.admit(ctx, r, e); err != nil {
 			return fmt.Errorf("topic %s, offset %d (seq %d): %w", cfg.Topic, r.Offset, e.Seq, err)
 		}

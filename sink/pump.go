@@ -20,7 +20,7 @@ const heartbeatWrite = time.Hour
 // fetches and builds the next batch while the other has one in flight.
 func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark, dead *deadLetters, refill refill) error {
 	consumer, err := kafka.NewConsumer(ctx, kafka.ConsumerConfig{
-		Client: s.cfg.Kafka, Metrics: s.cfg.Clients, ClientID: s.cfg.Group, Topic: s.cfg.Topic, Partition: 0, Offset: start.Offset + 1, FromStart: start.Seq == 0, MaxBytes: s.cfg.MaxMemory / 4,
+		Client: s.cfg.Kafka, Metrics: s.cfg.Clients, ClientID: s.cfg.Group, Topic: s.cfg.Topic, Partition: 0, Offset: max(start.Offset, 0), FromStart: start.Seq == 0, MaxBytes: s.cfg.MaxMemory / 4,
 	})
 	if err != nil {
 		return fmt.Errorf("reading %s from offset %d: %w", s.cfg.Topic, start.Offset+1, err)
@@ -40,7 +40,7 @@ func (s *Sink) pump(ctx context.Context, t *target, start offsets.Mark, dead *de
 	g.Go(func() error { return mirror.run(ctx) })
 	g.Go(func() error {
 		b := &builder{
-			sink: s, consumer: consumer, ready: ready, free: free, seq: start.Seq, target: t, dead: dead, refill: refill,
+			sink: s, consumer: consumer, start: start, verified: start.Seq == 0, ready: ready, free: free, seq: start.Seq, target: t, dead: dead, refill: refill,
 			translate: translator{grace: s.cfg.ExpiryGrace.Milliseconds(), now: time.Now, v7: t.v7, mark: t.markKey, expiresFields: t.expiresFields, hsetex: t.hsetex},
 		}
 		return b.run(ctx)
@@ -108,7 +108,7 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 		return err
 	}
 	b.from = a.mark.Offset + 1
-	mark := b.mark(s.cfg.TopicID, a.mark.Generation)
+	mark := b.markBehind(a.mark, s.cfg.TopicID)
 	switch {
 	case b.empty(): // only control records of Kafka
 		mark = a.mark

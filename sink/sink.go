@@ -93,7 +93,8 @@ type Sink struct {
 	status Status
 	cuts   cuts
 	last   written
-	full   atomic.Bool // the target had no memory left when it was last written
+	found  offsets.Mark // where in the topic the last mark is now, after Kafka lost what stood there
+	full   atomic.Bool  // the target had no memory left when it was last written
 
 	// Of a direction with dead letters. mu guards the first three.
 	quarantine   *quarantine
@@ -141,6 +142,7 @@ func (s *Sink) Run(ctx context.Context) error {
 		before := s.Status().Mark
 		err := s.session(ctx)
 		var aside *setAsideError
+		var displaced *displacedError
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // stopped: an orderly end
@@ -150,6 +152,15 @@ func (s *Sink) Run(ctx context.Context) error {
 			continue
 		case errors.Is(err, ErrSnapshotDone):
 			return err
+		case errors.As(err, &displaced):
+			if err = s.relocate(ctx, displaced); err == nil {
+				attempt = -1
+				continue
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // stopped: an orderly end
 		case !healable(err):
 			return err
 		}

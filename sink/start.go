@@ -49,6 +49,9 @@ func (s *Sink) start(ctx context.Context, t *target) (offsets.Mark, error) {
 		return mark, fmt.Errorf("target %s was filled from another topic of the name %s (id %s, now %s): the topic was created anew. %s",
 			s.cfg.Target, s.cfg.Topic, mark.TopicID, s.cfg.TopicID, s.cfg.anew())
 	}
+	if s.found.Seq == mark.Seq && s.found.TopicID == mark.TopicID {
+		mark.Offset = s.found.Offset
+	}
 	s.update(func(st *Status) { st.Mark = mark })
 	s.last = written{t.runID, t.replid, mark} // the session before may have ended behind its EXEC
 	return mark, nil

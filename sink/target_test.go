@@ -275,7 +275,7 @@ func TestABatchOnARealServerMovesTheMark(t *testing.T) {
 		}
 		b.cover(e, int64(i))
 	}
-	mark := b.mark(s.cfg.TopicID, 0)
+	mark := b.markBehind(offsets.Mark{}, s.cfg.TopicID)
 	if err := target.apply(t.Context(), b, mark); err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestABatchOnARealServerMovesTheMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := twoSets()
-	if err := target.apply(t.Context(), next, next.mark(s.cfg.TopicID, 0)); !errors.Is(err, errMarkMoved) {
+	if err := target.apply(t.Context(), next, next.markBehind(offsets.Mark{}, s.cfg.TopicID)); !errors.Is(err, errMarkMoved) {
 		t.Errorf("error %v", err)
 	}
 	if got := server.Client().Get(t.Context(), "k").Val(); got != "w" || server.Client().DBSize(t.Context()).Val() != 1 {

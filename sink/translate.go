@@ -55,7 +55,7 @@ func (t *translator) add(b *batch, e *schema.Event, offset int64) error {
 		b.args(e.Args)
 	case schema.OpControl:
 		switch e.Command {
-		case schema.Heartbeat, schema.SnapshotBegin, schema.SnapshotEnd, schema.SnapshotRequest, schema.ValueDue:
+		case schema.Heartbeat, schema.SnapshotBegin, schema.SnapshotEnd, schema.SnapshotRequest, schema.ValueDue, schema.EventsLost:
 		default:
 			return fmt.Errorf("control event %s is not known to this program: run the newer twinlog that wrote it", e.Command)
 		}

@@ -19,9 +19,10 @@ import (
 // capture follows the Redis until ctx is done: connect, synchronise, read,
 // and again when the link is cut.
 func (s *Source) capture(ctx context.Context, p *publisher) error {
-	looked := s.lookAtPeer(ctx)
+	looked, asked := s.lookAtPeer(ctx), s.askApplied(ctx)
 	ready := p.ready(ctx)
 	looked()
+	applied := asked()
 	if !ready {
 		return nil
 	}
@@ -33,6 +34,12 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 	}
 	s.turner.Peer = func(first, last int64, visit func(*schema.Event) error) error {
 		return s.peerEvents(ctx, first, last, visit)
+	}
+	if err := s.fillLost(ctx, applied); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // stopped: an orderly end
+		}
+		return err
 	}
 	s.full = s.cfg.Snapshot == SnapshotAlways || s.cfg.NewEpoch
 	s.turner.Values = func(id []byte, pos *offsets.Position, publish func([]schema.Event) error) error {

@@ -12,7 +12,7 @@ var ErrSnapshotDone = errors.New("snapshot done")
 // ErrKafkaWentBack tells that Kafka does not hold what it had confirmed: it
 // was killed before it ended the transaction, or lost data (an unclean leader
 // election, a disk). A fresh source goes on from what it holds, and the Redis
-// tells the rest once more. A sink that has seen more stops by itself.
+// tells the rest once more, or all of it if the target has applied more (lost.go).
 var ErrKafkaWentBack = errors.New("the topic does not hold what Kafka had confirmed")
 
 // anew is what to do when nothing but a fresh copy helps.

@@ -228,6 +228,7 @@ func (s *Source) fork(ctx context.Context, pos offsets.Position, h *history) err
 	}
 	first, last := kept.Seq+1, pos.Seq
 	at := pos
+	at.Epoch++ // replication offsets go back
 	at.ReplOffset, at.Database, at.Seen, at.Settled, at.Mark = h.forkedAt, 0, kept.Seen, kept.Seen, h.mark
 	s.cfg.Log.Warn("the site went back: it lost what it had published, and the other site is asked for its values",
 		"site", s.cfg.Site, "from_seq", first, "to_seq", last, "forked_at", h.forkedAt, "was_at", pos.ReplOffset)

@@ -69,7 +69,10 @@ type Config struct {
 	Decoder  func() *schema.Decoder // a new one for each goroutine that reads events
 	Snapshot SnapshotMode
 	NewEpoch bool // begin with a snapshot although the position could be continued
-	Reseed   bool // empty the site and have it filled by the peer
+	// Applied returns the target's mark of Topic; zero: nothing was applied, or
+	// nobody knows. nil: not asked.
+	Applied func(ctx context.Context) offsets.Mark
+	Reseed  bool // empty the site and have it filled by the peer
 
 	MaxMemory           int64  // bytes kept for Kafka; from half of it on they go to disk
 	SpoolDir            string // for what does not fit; empty: none, the socket is not read above MaxMemory

@@ -38,6 +38,9 @@ type connector struct {
 	takenOver func(error)
 	// lost is told that the site is not what it was.
 	lost func(error)
+	// wentBack is called when Kafka does not hold what it had confirmed, before
+	// the connector goes on from what it holds.
+	wentBack func(ctx context.Context) error
 }
 
 // how says what a run begins with, once.
@@ -101,10 +104,16 @@ func (c *connector) runOn(ctx context.Context) error {
 			attempt = -1
 			continue
 		}
-		if retake := isTakenOver(err) && c.takenOver == nil; !retake && !errors.Is(err, source.ErrKafkaWentBack) {
+		wentBack := errors.Is(err, source.ErrKafkaWentBack)
+		if retake := isTakenOver(err) && c.takenOver == nil; !retake && !wentBack {
 			return err
 		}
 		c.log.Warn("beginning anew from what Kafka holds", "connector", c.name, "error", err)
+		if wentBack && c.wentBack != nil {
+			if err := c.wentBack(ctx); err != nil {
+				return err
+			}
+		}
 		if backoff.Wait(ctx, attempt) != nil {
 			return nil //nolint:nilerr // stopped while it waited: an orderly end
 		}

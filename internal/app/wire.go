@@ -60,12 +60,13 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 	share := (w.o.Memory - int64(len(w.ledgers))*w.o.Memory/ledgerShare) / int64(2*len(w.halves)) // sources and sinks have the same
 	sourceMetrics := source.NewMetrics(w.registry, w.o.Link, h.Name(), h.From)
 	sinkMetrics := sink.NewMetrics(w.registry, w.o.Link, h.Name(), h.To)
+	h.source.wentBack = func(ctx context.Context) error { return w.restartApplying(ctx, h) }
 	h.source.open = func(context.Context, func(string)) (runner, error) {
 		with := h.source.takeHow()
 		cfg := source.Config{
 			Link: w.o.Link, Site: h.From, Direction: h.Name(), Peer: h.To + "-to-" + h.From, Lane: lane, Topic: h.topic, OnGap: h.OnGap, Ledger: w.ledgers[h.From], Scope: h.Scope,
 			Redis: w.o.Sites[h.From], Kafka: client, Clients: w.registry, Encoder: c.encoder, Decoder: func() *schema.Decoder { return schema.NewDecoder(c.registry) }, Snapshot: h.Snapshot,
-			NewEpoch: with.newEpoch, Reseed: with.reseed,
+			Applied: func(ctx context.Context) offsets.Mark { return w.applied(ctx, h) }, NewEpoch: with.newEpoch, Reseed: with.reseed,
 			MaxMemory: share, SpoolDir: w.spoolDir(), SpoolBytes: w.spoolShare(), MaxEventBytes: w.o.MaxEventBytes, MaxTransactionBytes: w.o.MaxTransactionBytes, CommitPause: w.o.CommitPause,
 			Instance: w.instance, Log: w.o.Log, Metrics: sourceMetrics, Hook: w.o.Hook,
 		}

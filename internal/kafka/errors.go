@@ -28,7 +28,7 @@ type RangeError struct {
 
 func (e *RangeError) Error() string {
 	if e.End >= 0 && e.Offset > e.End {
-		return fmt.Sprintf("topic %s: offset %d is behind the end of the log, which is %d: Kafka lost events, or someone created the topic anew", e.Topic, e.Offset, e.End)
+		return fmt.Sprintf("topic %s: offset %d is behind the end of the log, which is %d: Kafka lost what it had confirmed, or someone created the topic anew", e.Topic, e.Offset, e.End)
 	}
 	return fmt.Sprintf("topic %s: offset %d is not in the log any more, which begins at %d: retention (or someone) removed events that were not applied. "+
 		"Give the topic a retention longer than any outage", e.Topic, e.Offset, e.Start)

@@ -109,6 +109,9 @@ func (c *Consumer) Poll(ctx context.Context) ([]*kgo.Record, error) {
 }
 
 func (c *Consumer) failed(ctx context.Context, err error) error {
+	if lost := new(kgo.ErrDataLoss); errors.As(err, &lost) { // the log was cut behind what was read
+		return &RangeError{Topic: c.cfg.Topic, Offset: c.next, Start: -1, End: lost.ResetTo}
+	}
 	if !errors.Is(err, kerr.OffsetOutOfRange) {
 		return explained(err)
 	}

@@ -57,6 +57,7 @@ type Ring struct {
 	reader    *Consumer // of the partition; nil once it was taken
 	next      int
 	lastStart time.Time
+	last      int64         // offset of the last record, -1 before
 	tokens    chan struct{} // one for each transaction not committed yet
 	commits   chan commit
 	wg        sync.WaitGroup
@@ -75,7 +76,7 @@ type commit struct {
 // OpenRing fences every earlier owner of the ids. Id 0 is the lock: it is
 // taken first and alone, the others after it (rule 1).
 func OpenRing(ctx context.Context, cfg RingConfig) (*Ring, error) {
-	r := &Ring{cfg: cfg, tokens: make(chan struct{}, ringSize), commits: make(chan commit, ringSize), done: make(chan struct{}), giveUp: func() {}}
+	r := &Ring{cfg: cfg, last: -1, tokens: make(chan struct{}, ringSize), commits: make(chan commit, ringSize), done: make(chan struct{}), giveUp: func() {}}
 	for i := range r.clients {
 		client, err := r.newClient(i)
 		if err != nil {
@@ -255,8 +256,16 @@ func (r *Ring) producePiece(ctx context.Context, client *kgo.Client, piece []*kg
 	if err := failed.Load(); err != nil { // TryCommit would answer nil all the same (rule 5)
 		return fmt.Errorf("producing to %s: %w", r.cfg.Topic, explained(*err))
 	}
+	if first := piece[0].Offset; first >= 0 && first <= r.last { // nobody else writes there
+		return fmt.Errorf("topic %s: a record came to offset %d behind one at offset %d: %w", r.cfg.Topic, first, r.last, errWentBack)
+	}
+	r.last = piece[len(piece)-1].Offset
 	return nil
 }
+
+// errWentBack tells that the log was cut behind what this ring has produced.
+// Committing more would leave a hole.
+var errWentBack = errors.New("the log was cut behind what Kafka had confirmed")
 
 // commitLoop commits one transaction after the other (rule 6). It waits for
 // as long as it takes: an answer that never comes leaves the outcome open,

@@ -137,7 +137,7 @@ func (j *judge) control(r *kgo.Record, e *schema.Event) {
 
 // begin starts an epoch: from here on every unit behind e's place must come.
 func (j *judge) begin(e *schema.Event) {
-	j.epoch, j.stream, j.at = e.Source.Epoch, e.Command == schema.Heartbeat, 0
+	j.epoch, j.stream, j.at = e.Source.Epoch, e.Command != schema.SnapshotBegin, 0
 	j.next = j.indexBehind(e.Source.ReplOffset)
 }
 

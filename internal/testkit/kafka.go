@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -121,6 +122,28 @@ func (k *Kafka) Stop() {
 	case <-time.After(startTimeout):
 		k.tb.Fatalf("Kafka %s does not end", k.addr)
 	}
+}
+
+// Save keeps what the broker holds now, for GoBack. The broker is restarted.
+func (k *Kafka) Save() {
+	k.tb.Helper()
+	k.Stop()
+	if err := os.CopyFS(filepath.Join(k.dir, "saved"), os.DirFS(filepath.Join(k.dir, "data"))); err != nil {
+		k.tb.Fatal(err)
+	}
+	k.Restart()
+}
+
+// GoBack makes the broker hold again what it held at Save, as if the machine
+// had died before its disk had the rest.
+func (k *Kafka) GoBack() {
+	k.tb.Helper()
+	k.Kill()
+	data := filepath.Join(k.dir, "data")
+	if err := errors.Join(os.RemoveAll(data), os.Rename(filepath.Join(k.dir, "saved"), data)); err != nil {
+		k.tb.Fatal(err)
+	}
+	k.Restart()
 }
 
 // Freeze stops the broker's process without ending it, and Thaw lets it go on.

@@ -1,0 +1,159 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"twinlog/internal/kafka"
+	"twinlog/offsets"
+	"twinlog/schema"
+)
+
+// Kafka can lose what it had confirmed, and the target has applied. Then the
+// topic does not hold, where the mark says, the event that the mark names. The
+// source puts an EVENTS_LOST in the place of each such event and publishes them
+// again behind (source/lost.go): behind the one that has the mark's seq the sink
+// goes on, and passes over what comes again. Anything else there means other
+// changes, and the sink stops.
+
+// displacedError tells that the topic does not hold the mark's event in its place.
+type displacedError struct{ error }
+
+func (e *displacedError) Unwrap() error { return e.error }
+
+// again tells whether e is a change that the target has applied, under another
+// seq: one up to where in the replication stream it was.
+func (b *builder) again(e *schema.Event) bool {
+	return e.Op != schema.OpControl && e.Source.Snapshot == "false" && e.Source.Epoch == b.start.Epoch && e.Source.ReplOffset <= b.start.ReplOffset
+}
+
+// startsBehind tells that the consumer begins behind the mark's event instead,
+// since retention has just removed that.
+func (b *builder) startsBehind(err error) bool {
+	var gone *kafka.RangeError
+	if b.verified || !errors.As(err, &gone) || gone.Offset != b.start.Offset {
+		return false
+	}
+	if gone.Start == b.start.Offset+1 {
+		b.verified = true
+		b.consumer.ReadFrom(gone.Start)
+		return true
+	}
+	gone.Offset++ // what is wanted
+	return false
+}
+
+// verify checks that the first record is the mark's event, and takes it out.
+func (b *builder) verify(ctx context.Context, records []*kgo.Record) ([]*kgo.Record, error) {
+	if b.verified || len(records) == 0 {
+		return records, nil
+	}
+	cfg, first := &b.sink.cfg, records[0]
+	what := ""
+	switch {
+	case first.Offset != b.start.Offset, first.Attrs.IsControl():
+		what = "no event"
+	default:
+		var e schema.Event
+		if err := cfg.Decoder.Decode(ctx, first.Value, &e); errors.Is(err, schema.ErrRegistryUnavailable) {
+			return nil, cfg.readError(err)
+		} else if err == nil && e.Seq != b.start.Seq { // what cannot be read was set aside
+			what = fmt.Sprintf("seq %d", e.Seq)
+		}
+	}
+	if what != "" {
+		return nil, &displacedError{fmt.Errorf("topic %s holds %s at offset %d, where seq %d was that target %s has applied: Kafka lost what it had confirmed, or something else writes to the topic. %s",
+			cfg.Topic, what, b.start.Offset, b.start.Seq, cfg.Target, cfg.anew())}
+	}
+	b.verified = true
+	return records[1:], nil
+}
+
+// relocate looks where in the topic the last mark's event is told lost. Until
+// the topic reaches so far, the source has not told yet.
+func (s *Sink) relocate(ctx context.Context, displaced *displacedError) error {
+	mark := s.last.mark // HEARTBEATs that were passed without a mark may be others now
+	tail, err := kafka.ReadTail(ctx, s.cfg.Kafka, s.cfg.Topic, 0)
+	if err != nil {
+		return s.cfg.readError(err)
+	}
+	end, err := s.seqOf(ctx, tail.Records)
+	if err != nil {
+		return err
+	}
+	if end < mark.Seq {
+		return &waitError{text: fmt.Sprintf("topic %s ends at seq %d, and target %s has applied up to seq %d: Kafka lost what it had confirmed. Waiting until the source has told which events are lost",
+			s.cfg.Topic, end, s.cfg.Target, mark.Seq)}
+	}
+	last := tail.Records[len(tail.Records)-1].Offset
+	lost, err := s.lostAt(ctx, mark.Seq, tail.Start, last, last-(end-mark.Seq))
+	if err != nil {
+		return err
+	}
+	if lost < 0 {
+		return displaced.error
+	}
+	s.cfg.Log.Warn("Kafka lost events that are applied here: going on behind them", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", mark.Seq, "was_at", mark.Offset, "offset", lost)
+	s.found = offsets.Mark{TopicID: s.cfg.TopicID, Seq: mark.Seq, Offset: lost}
+	return nil
+}
+
+func (s *Sink) seqOf(ctx context.Context, records []*kgo.Record) (int64, error) {
+	if len(records) == 0 {
+		return 0, nil
+	}
+	last := records[len(records)-1]
+	var e schema.Event
+	if err := s.cfg.Decoder.Decode(ctx, last.Value, &e); err != nil {
+		return 0, fmt.Errorf("topic %s, offset %d: %w", s.cfg.Topic, last.Offset, err)
+	}
+	return e.Seq, nil
+}
+
+// lostAt returns the offset of the event seq if it is an EVENTS_LOST, and -1
+// otherwise. It lies at or before offset latest: each seq takes an offset at least.
+func (s *Sink) lostAt(ctx context.Context, seq, start, end, latest int64) (int64, error) {
+	c, err := kafka.NewReader(kafka.ConsumerConfig{Client: s.cfg.Kafka, Topic: s.cfg.Topic, Partition: 0, MaxBytes: s.cfg.MaxMemory / 4})
+	if err != nil {
+		return -1, fmt.Errorf("looking for seq %d in topic %s: %w", seq, s.cfg.Topic, err)
+	}
+	defer c.Close()
+	for back := int64(1000); ; back *= 16 {
+		from := max(latest-back, start)
+		found, before, err := s.lookFrom(ctx, c, seq, from, end)
+		if err != nil || !before || from == start {
+			return found, err
+		}
+	}
+}
+
+// lookFrom reads from an offset on until the event seq. Before tells that it
+// lies before that offset.
+func (s *Sink) lookFrom(ctx context.Context, c *kafka.Consumer, seq, from, end int64) (found int64, before bool, err error) {
+	c.ReadFrom(from)
+	first := true
+	var e schema.Event
+	for {
+		records, err := c.Poll(ctx)
+		if err != nil {
+			return -1, false, s.cfg.readError(err)
+		}
+		for _, r := range records {
+			if !r.Attrs.IsControl() && s.cfg.Decoder.Decode(ctx, r.Value, &e) == nil {
+				switch {
+				case e.Seq == seq && e.Op == schema.OpControl && e.Command == schema.EventsLost:
+					return r.Offset, false, nil
+				case e.Seq >= seq:
+					return -1, first && e.Seq > seq, nil
+				}
+				first = false
+			}
+			if r.Offset >= end {
+				return -1, false, nil
+			}
+		}
+	}
+}
