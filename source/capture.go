@@ -330,6 +330,9 @@ func (s *Source) streamOn(ctx context.Context, conn *replica.Conn, pos *offsets.
 	s.values.forget(pos.OnDemand)
 	s.lane.resume(*pos)
 	s.setRead(*pos)
+	if err := s.acknowledge(false); err != nil { // what Kafka has taken before
+		return nil, fmt.Errorf("acknowledging to site %s: %w", s.cfg.Site, err)
+	}
 	s.setWaiting("")
 	s.cfg.Log.Info("following the replication stream", "site", s.cfg.Site, "replid", pos.Replid, "repl_offset", pos.ReplOffset)
 	var copied int64 // where the content on next stands in the stream

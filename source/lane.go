@@ -139,17 +139,24 @@ func (l *lane) seq() int64 { return l.position().Seq }
 
 // acknowledgeable returns the replication offset up to which every change is
 // in Kafka (G7). Bytes behind the committed position that hold no change
-// (PING, the link's own marks) count once nothing is waiting.
+// (PING, the link's own marks) count once nothing is waiting. An offset of
+// another epoch says nothing: it may be of another history.
 func (l *lane) acknowledgeable() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.committed.Phase != offsets.PhaseStream:
+	case !l.committedInStream():
 		return 0
 	case l.idle() && l.pos.Replid == l.committed.Replid:
 		return l.pos.ReplOffset
 	}
 	return l.committed.ReplOffset
+}
+
+// committedInStream tells whether the position that Kafka holds is in the
+// stream that the capture follows. The caller holds the lock.
+func (l *lane) committedInStream() bool {
+	return l.committed.Phase == offsets.PhaseStream && l.committed.Epoch == l.pos.Epoch
 }
 
 func (l *lane) idle() bool { return l.open == nil && len(l.sealed) == 0 && len(l.flying) == 0 }

@@ -446,6 +446,13 @@ func TestAcknowledgeable(t *testing.T) {
 	other.Replid = "another history"
 	r.move(other, true)
 	want(214, "another replication id")
+	r.add(400, "v")
+	anew := at(7)
+	anew.Epoch, anew.Phase = 2, offsets.PhaseSnapshot
+	if err := r.append(unit("v"), anew); err != nil {
+		t.Fatal(err)
+	}
+	want(0, "another history, while the one before waits")
 }
 
 func TestRestoredPositionIsWhatTheNextUnitFollows(t *testing.T) {

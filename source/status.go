@@ -58,15 +58,17 @@ func (s *Source) setConn(conn *replica.Conn) {
 }
 
 // acknowledge tells the Redis what Kafka holds (G7). With now, the answer is
-// sent at once, and again as soon as it covers what the Redis asked for.
+// sent at once, and again as soon as it covers what the Redis asked for. A link
+// that is not followed yet is told nothing: what Kafka takes meanwhile may be
+// of another history.
 func (s *Source) acknowledge(now bool) error {
-	offset := s.lane.acknowledgeable()
 	s.mu.Lock()
-	conn := s.conn
+	conn, followed := s.conn, s.read.Phase == offsets.PhaseStream
+	offset := s.lane.acknowledgeable() // of the history of this link
 	answer := now || s.ackOwed && offset >= s.read.ReplOffset
 	s.ackOwed = (now || s.ackOwed) && offset < s.read.ReplOffset
 	s.mu.Unlock()
-	if conn == nil {
+	if conn == nil || !followed {
 		return nil
 	}
 	conn.Ack(offset)
