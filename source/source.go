@@ -135,7 +135,7 @@ func New(cfg Config) *Source {
 	s.lane = newLane(&s.cfg, time.Now)
 	s.emitted = s.emit
 	s.due = stream.NewDue(cfg.MaxMemory/dueShare, cfg.Ledger == nil)
-	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, Scope: cfg.Scope, Due: s.due, MaxEventBytes: cfg.MaxEventBytes, Restored: readRestored}
+	s.turner = &stream.Turner{Site: cfg.Site, Filter: s.filter, Ledger: cfg.Ledger, Scope: cfg.Scope, Due: s.due, MaxEventBytes: cfg.MaxEventBytes, Restored: s.cfg.readRestored}
 	s.own = s.newLog(cfg.Topic)
 	if cfg.Ledger == nil {
 		s.values = newValues(s, s.due)

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,55 @@ func TestWhatCannotBeCarriedComesAsAValue(t *testing.T) {
 			}
 			l.a.Equal(l.b, time.Minute, testkit.CompareOptions{Grace: grace})
 			l.holds("GET a:counter", "12")
+		})
+	}
+}
+
+// restores restores copies of what bigKeys made, some of them together.
+func restores(t *testing.T, r *testkit.Redis, from, to string) {
+	t.Helper()
+	ctx := t.Context()
+	_, err := r.Client().TxPipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for _, name := range []string{"string", "hash", "list", "set", "zset", "stream"} {
+			payload, err := r.Client().Dump(ctx, from+name).Result()
+			if err != nil {
+				return err
+			}
+			pipe.RestoreReplace(ctx, to+name, 24*time.Hour, payload)
+		}
+		pipe.HSet(ctx, to+"hash", "behind", 1)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := strings.Repeat("compressed", 10_000) // its payload is small
+	if err := r.Client().Set(ctx, from+"small", small, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	payload := r.Client().Dump(ctx, from+"small").Val()
+	if err := r.Client().RestoreReplace(ctx, to+"small", 0, payload).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever a RESTORE brings arrives, at a target of any version.
+func TestARESTOREOfLargeValuesArrives(t *testing.T) {
+	for name, o := range map[string]linkOptions{
+		"to an older version": {directions: oneWay, serverA: testkit.Redis82, serverB: testkit.Redis70},
+		"two-way":             {directions: twoWay},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.extra, o.argsA, o.argsB = smallEvents, wideBacklog(), wideBacklog()
+			l := newLink(t, o)
+			bigKeys(t, l.a, "from:")
+			l.run()
+			restores(t, l.a, "from:", "to:")
+			l.a.Equal(l.b, time.Minute, testkit.CompareOptions{Grace: grace, IgnoreIdleConsumers: true})
+			restores(t, l.a, "from:", "to:") // over what is there
+			l.a.Equal(l.b, time.Minute, testkit.CompareOptions{Grace: grace, IgnoreIdleConsumers: true})
+			l.holds("HGET to:hash behind", "1")
+			l.noTemporaryKeys()
 		})
 	}
 }

@@ -24,8 +24,9 @@ type Turner struct {
 	Values func(id []byte, pos *offsets.Position, publish func(events []schema.Event) error) error
 	// Peer visits the events of the peer's topic with seqs from first to last.
 	Peer func(first, last int64, visit func(*schema.Event) error) error
-	// Restored puts the value of a RESTORE in place of its payload, if it can; nil
-	// leaves all payloads.
+	// Restored puts the value of a RESTORE in place of its payload, if it can, or
+	// tells only its type, if the value is too big for an event; nil leaves all
+	// payloads.
 	Restored func(*schema.Event)
 	// PeerTopicID is Kafka's id of the peer's topic; empty: any mark is taken.
 	PeerTopicID string

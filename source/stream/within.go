@@ -34,6 +34,8 @@ func (t *Turner) asValue(e *schema.Event, large bool) bool {
 		return false
 	case command.NeedsRefresh(e):
 		return t.Ledger == nil || t.Scope.Partial() // SORT reads keys that it does not name
+	case e.Command == "RESTORE" && e.Type != "" && e.Value.Kind == schema.KindNone: // see Turner.Restored
+		return true
 	}
 	return large && !fits(e, t.MaxEventBytes)
 }

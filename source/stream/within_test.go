@@ -119,6 +119,27 @@ func TestWhatIsCarriedAsAValue(t *testing.T) {
 	}
 }
 
+// A RESTORE is carried as the value that it leaves if the value that it brings
+// is known, and too big for an event.
+func TestARESTOREOfALargeValueIsCarriedAsAValue(t *testing.T) {
+	for _, ledger := range []*offsets.Ledger{nil, offsets.NewLedger(offsets.LedgerConfig{Site: "a", Home: true})} {
+		turner := newScoped(scope.Scope{})
+		turner.Ledger, turner.MaxEventBytes = ledger, 1500
+		turner.Restored = func(e *schema.Event) {
+			switch string(e.Key) {
+			case "large":
+				e.Type = "hash"
+			case "small":
+				e.Type, e.Value = "string", schema.Value{Kind: schema.KindString, Data: []byte("v")}
+			}
+		}
+		got := turned(t, turner, &offsets.Position{}, "0 RESTORE small 0 payload", "0 RESTORE large 0 payload", "0 RESTORE module 0 payload", "0 HSET large f v", "0 RESTORE module 0 "+strings.Repeat("x", 2000)) // the last in fragments
+		if diff := cmp.Diff([]string{"0 RESTORE small", "0 VALUE_DUE large", "0 RESTORE module", "0 RESTORE module", "0 RESTORE module", "0 RESTORE module"}, got); diff != "" {
+			t.Errorf("two-way: %v\n%s", ledger != nil, diff)
+		}
+	}
+}
+
 // On a two-way link the ledger has what SORT stores read in any case, and the
 // command itself tells the peer what it touched.
 func TestSORTIsACommandOnATwoWayLink(t *testing.T) {
