@@ -187,7 +187,12 @@ func (p *publisher) adopt(pos offsets.Position) error {
 		if err := p.checkOwner(pos); err != nil {
 			return err
 		}
-		return p.lane.rewind(pos)
+		if err := p.lane.rewind(pos); err != nil {
+			return err
+		}
+		_, committed, _, _ := p.lane.progress() // what was found to be committed was told to nobody
+		p.source.committed(committed)
+		return nil
 	}
 	p.lane.restore(pos)
 	p.found = pos

@@ -138,3 +138,32 @@ func TestALinkThatGoesOnIsToldWhatKafkaHolds(t *testing.T) {
 		return nil
 	})
 }
+
+// The answer of a commit was lost, and the next ring finds that Kafka took it:
+// who waits for that is told, although no event follows.
+func TestWhatIsFoundToBeCommittedIsTold(t *testing.T) {
+	w := newWaited(t, offsets.Position{})
+	p := &publisher{cfg: &w.cfg, lane: w.lane, source: w.Source, drain: make(chan struct{}), known: make(chan struct{})}
+	if err := p.adopt(offsets.Position{}); err != nil {
+		t.Fatal(err)
+	}
+	pos := w.join(1)
+	w.captured(&pos)
+	if b, err := w.lane.next(); b == nil || err != nil {
+		t.Fatalf("no batch: %v", err)
+	}
+	if err := w.acknowledge(true); err != nil {
+		t.Fatal(err)
+	}
+	w.counts(0, "in flight")
+	if isClosed(w.Attached()) {
+		t.Error("it is attached before Kafka holds a position")
+	}
+	if err := p.adopt(pos); err != nil {
+		t.Fatal(err)
+	}
+	w.counts(1, "found in Kafka")
+	if !isClosed(w.Attached()) {
+		t.Error("it is not attached, although Kafka holds a position")
+	}
+}
