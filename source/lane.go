@@ -153,8 +153,15 @@ func (l *lane) acknowledgeable() int64 {
 	return l.committed.ReplOffset
 }
 
-// committedInStream tells whether the position that Kafka holds is in the
-// stream that the capture follows. The caller holds the lock.
+// inStream tells whether Kafka holds a position in the stream that the capture
+// follows: the end of its snapshot, or more.
+func (l *lane) inStream() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.committedInStream()
+}
+
+// committedInStream is inStream for who holds the lock.
 func (l *lane) committedInStream() bool {
 	return l.committed.Phase == offsets.PhaseStream && l.committed.Epoch == l.pos.Epoch
 }

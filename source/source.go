@@ -171,6 +171,12 @@ func (s *Source) Run(ctx context.Context) error {
 		defer close(p.drain) // whatever ended the capture, what it captured is published
 		defer stopCapture()
 		captureErr = s.capture(captureCtx, p)
+		if errors.Is(captureErr, ErrSnapshotDone) { // while it is paused, Kafka does not get its end
+			select {
+			case <-captureCtx.Done():
+			case <-s.unpaused():
+			}
+		}
 		return nil
 	})
 	g.Go(func() error { return s.heartbeats(captureCtx) })
@@ -179,6 +185,9 @@ func (s *Source) Run(ctx context.Context) error {
 	err := g.Wait()
 	s.closeLogs()
 	s.setWaiting("")
+	if errors.Is(captureErr, ErrSnapshotDone) && !s.lane.inStream() { // its end is not in Kafka
+		captureErr = nil
+	}
 	return errors.Join(err, captureErr, s.lane.closeSpool())
 }
 
