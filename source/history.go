@@ -118,15 +118,30 @@ func get(ctx context.Context, c *redis.Conn, key string) (text string, found boo
 	return string(reply.Str), !reply.Null, nil
 }
 
-// ask opens a connection to the site for a moment.
+// ask opens a connection to the site for a moment. A stopped process still
+// accepts it, so the site has to answer before it is asked what may take long.
 func (s *Source) ask(ctx context.Context, do func(c *redis.Conn) error) error {
 	c, err := redis.Dial(ctx, s.cfg.Redis)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	if err := answers(ctx, c); err != nil {
+		return fmt.Errorf("waiting for an answer of site %s: %w", s.cfg.Site, err)
+	}
 	return do(c)
 }
+
+// answers waits for any answer of a server.
+func answers(ctx context.Context, c *redis.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	_, err := c.Do(ctx, "PING")
+	return err
+}
+
+// answerWait is how long a server may take to answer at all.
+const answerWait = 10 * time.Second
 
 // LostError tells that a site came back without its data, or with other data:
 // nothing of it may be copied to the peer (G5).

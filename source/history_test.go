@@ -1,9 +1,13 @@
 package source
 
 import (
+	"context"
 	"strings"
+	"syscall"
 	"testing"
 
+	"twinlog/internal/redis"
+	"twinlog/internal/testkit"
 	"twinlog/offsets"
 )
 
@@ -36,6 +40,24 @@ func TestHistoryOfASiteIsHeldAgainstThePosition(t *testing.T) {
 		if got := tt.h.judge(tt.pos); got != tt.want {
 			t.Errorf("%s: verdict %d, want %d", name, got, tt.want)
 		}
+	}
+}
+
+// A stopped process, or machine, is left for another server before long.
+func TestAStoppedRedisIsNotWaitedForForEver(t *testing.T) {
+	server := testkit.StartRedis(t)
+	signal := func(sig syscall.Signal) {
+		if err := syscall.Kill(server.Pid(), sig); err != nil {
+			t.Error(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	defer signal(syscall.SIGCONT)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*answerWait)
+	defer cancel()
+	_, err := newTestSource(server, 1<<20).inspect(ctx)
+	if !redis.Retryable(err) || ctx.Err() != nil {
+		t.Errorf("error %v, %v", err, ctx.Err())
 	}
 }
 
