@@ -105,9 +105,15 @@ func (v *values) inParts(ctx context.Context, k offsets.DirtyKey, refresh bool) 
 	if err := v.dropBarrier(ctx, k, big); err != nil {
 		return true, err
 	}
+	timer := time.NewTimer(v.unmet)
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return true, ctx.Err()
+	case <-timer.C:
+		v.forgetOverdue(time.Now())
+		v.disconnect()
+		return true, errUnmet
 	case <-big.missed:
 		_, err := v.all(ctx, []string{"UNWATCH"})
 		return true, errors.Join(err, errUnmet)
@@ -144,7 +150,7 @@ func (v *values) inParts(ctx context.Context, k offsets.DirtyKey, refresh bool) 
 func (v *values) dropBarrier(ctx context.Context, k offsets.DirtyKey, big *bigRead) error {
 	id := v.nextBarrier()
 	v.mu.Lock()
-	v.reading[id] = &barrierRead{keys: []offsets.DirtyKey{k}, big: big}
+	v.reading[id] = &barrierRead{begun: time.Now(), keys: []offsets.DirtyKey{k}, big: big}
 	v.mu.Unlock()
 	_, err := v.all(ctx, []string{"SELECT", "0"}, []string{"SET", offsets.BarrierKey(v.source.cfg.Link), id}, []string{"SELECT", strconv.Itoa(int(k.DB))})
 	if err != nil { // it may be in the stream all the same

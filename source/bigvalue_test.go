@@ -195,3 +195,19 @@ func TestABigValueWhoseBarrierIsNotMetIsAskedForAgain(t *testing.T) {
 		t.Errorf("%d events", len(events))
 	}
 }
+
+func TestABigValueWhoseBarrierIsNotMetInTimeIsAskedForAgain(t *testing.T) {
+	r := bigReading(t)
+	r.fillBig()
+	r.unmet = 10 * time.Millisecond
+	if err := r.read(t.Context(), []offsets.DirtyKey{{Name: []byte("list")}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.outstanding(); len(r.queue) != 1 || string(r.queue[0].Name) != "list" || n != 0 || r.conn != nil {
+		t.Errorf("asked for again: %v; %d barriers are outstanding, connected: %v", r.queue, n, r.conn != nil)
+	}
+	r.unmet = barrierWait
+	if events, _ := r.captured("list"); len(events) < 5 {
+		t.Errorf("%d events", len(events))
+	}
+}

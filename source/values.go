@@ -27,6 +27,7 @@ type values struct {
 	nonce  string           // barriers of a source before this one are not its own
 	number int
 	conn   *redis.Conn
+	unmet  time.Duration // how long the capture may take to meet a barrier
 	// fieldsLast tells that the server does not know expiries of fields.
 	fieldsLast bool
 
@@ -60,6 +61,7 @@ type pacer struct {
 
 // barrierRead is what one barrier brings.
 type barrierRead struct {
+	begun  time.Time
 	keys   []offsets.DirtyKey
 	done   chan struct{} // closed when values or err is set
 	values [][]schema.Event
@@ -80,7 +82,7 @@ const (
 )
 
 func newValues(s *Source, w wanted) *values {
-	return &values{source: s, wanted: w, pace: map[string]pacer{}, reading: map[string]*barrierRead{}, missed: make(chan struct{}, 1), nonce: strconv.FormatUint(rand.Uint64(), 36)}
+	return &values{source: s, wanted: w, unmet: barrierWait, pace: map[string]pacer{}, reading: map[string]*barrierRead{}, missed: make(chan struct{}, 1), nonce: strconv.FormatUint(rand.Uint64(), 36)}
 }
 
 // run reads values until ctx is done.
@@ -95,6 +97,9 @@ func (v *values) run(ctx context.Context) error {
 			wait = max(time.Until(v.queue[0].due), barrierPause)
 		}
 		if at, on := v.demanded(); on {
+			wait = min(wait, max(time.Until(at), barrierPause))
+		}
+		if at, some := v.overdueAt(); some {
 			wait = min(wait, max(time.Until(at), barrierPause))
 		}
 		timer.Reset(wait)
@@ -112,6 +117,7 @@ func (v *values) run(ctx context.Context) error {
 			}
 		case <-timer.C:
 		}
+		v.forgetOverdue(time.Now())
 		v.enqueue(time.Now())
 		if v.outstanding() >= mostBarriers || v.wanted.Fencing() {
 			continue
@@ -292,7 +298,7 @@ func (v *values) nextBarrier() string {
 // when it meets the barrier.
 func (v *values) readAtOnce(ctx context.Context, keys []offsets.DirtyKey, demand *offsets.OnDemand) error {
 	id := v.nextBarrier()
-	read := &barrierRead{keys: keys, done: make(chan struct{}), demand: demand}
+	read := &barrierRead{begun: time.Now(), keys: keys, done: make(chan struct{}), demand: demand}
 	v.mu.Lock()
 	if demand != nil && v.demand.rewound { // it begins again before these keys
 		v.mu.Unlock()
@@ -473,6 +479,11 @@ func (v *values) outstanding() int {
 func (v *values) forget(demanded offsets.OnDemand) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.forgetAll(demanded)
+}
+
+// forgetAll is forget for who holds the lock.
+func (v *values) forgetAll(demanded offsets.OnDemand) {
 	v.demand.passed, v.demand.rewound = demanded, true
 	for _, read := range v.reading {
 		if read.big != nil { // who reads it asks again
@@ -483,6 +494,33 @@ func (v *values) forget(demanded offsets.OnDemand) {
 	}
 	clear(v.reading)
 	v.wake()
+}
+
+// overdueAt is when the oldest barrier will have waited too long; some is false
+// if none waits.
+func (v *values) overdueAt() (at time.Time, some bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, read := range v.reading {
+		if due := read.begun.Add(v.unmet); !some || due.Before(at) {
+			at, some = due, true
+		}
+	}
+	return at, some
+}
+
+// forgetOverdue drops all barriers if one has waited too long: they may have
+// been written at a server that the capture does not follow (a failover). The
+// next ones are written on another connection.
+func (v *values) forgetOverdue(now time.Time) {
+	if at, some := v.overdueAt(); !some || now.Before(at) {
+		return
+	}
+	v.source.cfg.Log.Warn("the replication stream does not bring the barriers at which values were read: reading them again", "site", v.source.cfg.Site)
+	v.disconnect()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.forgetAll(v.demand.passed)
 }
 
 // wake makes run look for what there is to do.

@@ -529,6 +529,61 @@ func TestForgottenBarriersAreReadAgain(t *testing.T) {
 	}
 }
 
+// Barriers may have been written at a server that the capture does not follow:
+// values are not left unread for that, and asked for on another connection.
+func TestBarriersThatAreNotMetInTimeAreReadAgain(t *testing.T) {
+	r := newReading(t, testkit.StartRedis(t))
+	for i := range mostBarriers {
+		r.do(fmt.Sprintf("SET k%d %d", i, i))
+	}
+	r.running()
+	for i := range mostBarriers {
+		r.dirty(fmt.Sprint("k", i))
+		r.barrier(i + 1)
+	}
+	connection := func() string {
+		for line := range strings.Lines(r.server.Client().ClientList(t.Context()).Val()) {
+			if strings.Contains(line, " cmd=exec ") {
+				return strings.Fields(line)[0]
+			}
+		}
+		return ""
+	}
+	before := connection()
+	r.mu.Lock()
+	for _, read := range r.reading {
+		read.begun = read.begun.Add(-barrierWait)
+	}
+	r.mu.Unlock()
+	r.wake()
+	all, err := r.brought(r.barrier(mostBarriers + 1))
+	if err != nil || len(all) != mostBarriers {
+		t.Errorf("%d of %d values are read again, error %v", len(all), mostBarriers, err)
+	}
+	for i := range mostBarriers {
+		r.brings([]byte(r.id(i + 1)))
+	}
+	if now := connection(); before == "" || now == "" || now == before {
+		t.Errorf("read on connection %q, and before on %q", now, before)
+	}
+}
+
+// Nothing else happens when the time is over: one barrier that is not met is
+// enough.
+func TestOneBarrierThatIsNotMetInTimeIsReadAgain(t *testing.T) {
+	r := newReading(t, testkit.StartRedis(t))
+	r.do("SET k 1")
+	r.unmet = 50 * time.Millisecond
+	r.running()
+	r.dirty("k")
+	testkit.Eventually(t, patience, func() error {
+		if got := r.server.Client().Get(t.Context(), offsets.BarrierKey("l")).Val(); got == "" || got == r.id(1) {
+			return fmt.Errorf("the barrier is %q", got)
+		}
+		return nil
+	})
+}
+
 func TestABarrierWhoseAnswerIsLostBringsNothing(t *testing.T) {
 	r := newReading(t, nil)
 	r.reading[r.id(1)] = &barrierRead{done: make(chan struct{}), err: errors.New("cut")}
