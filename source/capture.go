@@ -200,13 +200,18 @@ func (s *Source) reaches(ctx context.Context, pos offsets.Position) (reached boo
 	return reached, err
 }
 
-// prepareSnapshot makes a site of a two-way link ready for a snapshot. The
+// prepareSnapshot makes a site of a two-way link ready for a snapshot, if it
+// is still the one that was followed: it may have come back without its data
+// just before the link was up; if it does so later, the link is cut. The
 // barrier voids what the sink has decided without the snapshot's values, so
 // that it does not take effect behind them. What the mark says has been seen by
 // all that the snapshot holds, also by what stands there before the mark.
 func (s *Source) prepareSnapshot(ctx context.Context, before offsets.Position) (mark offsets.Mark, err error) {
 	if before.IsZero() {
 		return mark, s.witness(ctx)
+	}
+	if err := s.check(ctx, before); err != nil {
+		return mark, err
 	}
 	if err := s.dropBarrier(ctx, &place{}); err != nil {
 		return mark, err

@@ -175,3 +175,27 @@ func TestEmptyCollectionsAreNothing(t *testing.T) {
 		}
 	}
 }
+
+// Between the look at a site's history and the link the site may come back
+// empty: that is not the truth, although a snapshot is due anyway.
+func TestASiteThatCameBackEmptyIsNotCopied(t *testing.T) {
+	server := testkit.StartRedis(t)
+	s := newReading(t, server).source
+	s.full = true
+	s.lane.restore(offsets.Position{
+		Replid: "before", ReplOffset: 100, Seq: 9, Epoch: 1, Phase: offsets.PhaseStream, Seen: 5, Settled: 5, Mark: offsets.Mark{TopicID: strings.Repeat("0", 32), Seq: 5},
+	})
+	conn, err := s.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	err = s.synchronise(t.Context(), conn)
+	var lost *LostError
+	if !errors.As(err, &lost) || s.lane.seq() != 9 {
+		t.Errorf("error %v, events up to seq %d", err, s.lane.seq())
+	}
+	if keys := server.Client().DBSize(t.Context()).Val(); keys != 0 {
+		t.Errorf("%d keys were written to a site that lost its data", keys)
+	}
+}
