@@ -105,11 +105,16 @@ func (s *Source) readSnapshot(ctx context.Context, conn *replica.Conn, visit fun
 	if err != nil {
 		return fmt.Errorf("receiving the snapshot of site %s: %w", s.cfg.Site, err)
 	}
-	r := rdb.NewReader(transfer.Reader(), rdb.Options{ChunkBytes: s.cfg.chunkBytes()})
+	largest := max(s.cfg.MaxTransactionBytes, rdb.DefaultMaxElementBytes)
+	r := rdb.NewReader(transfer.Reader(), rdb.Options{ChunkBytes: s.cfg.chunkBytes(), MaxElementBytes: largest})
 	for {
 		entry, err := r.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			break
+		}
+		var limit *rdb.LimitError
+		if errors.As(err, &limit) {
+			return fmt.Errorf("reading the snapshot of site %s: %w. The limit is limits.max_transaction_bytes, and 64 MiB at least: raise that option above it and start twinlog again", s.cfg.Site, err)
 		}
 		if err != nil {
 			return fmt.Errorf("reading the snapshot of site %s: %w", s.cfg.Site, err)

@@ -176,6 +176,47 @@ func TestEmptyCollectionsAreNothing(t *testing.T) {
 	}
 }
 
+// An element above what the reader takes by itself needs the option that says
+// how large a unit may be.
+func TestALargeElementOfASnapshotIsReadWhereAUnitMayBeSoLarge(t *testing.T) {
+	server := testkit.StartRedis(t)
+	const size = rdb.DefaultMaxElementBytes + 1<<20
+	if err := server.Client().Eval(t.Context(), "return redis.call('RPUSH', KEYS[1], string.rep('x', ARGV[1]))", []string{"k"}, size).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int64{1 << 20, 2 * size} {
+		read, err := elementBytes(t, server, limit)
+		switch {
+		case limit > size && (err != nil || read != size):
+			t.Errorf("%d bytes read of %d: %v", read, size, err)
+		case limit < size && (err == nil || !strings.Contains(err.Error(), "limits.max_transaction_bytes")):
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// elementBytes makes a full synchronisation and counts the bytes of elements.
+func elementBytes(t *testing.T, server *testkit.Redis, maxTransactionBytes int64) (n int, err error) {
+	t.Helper()
+	s := newTestSource(server, 1<<20)
+	s.cfg.MaxTransactionBytes = maxTransactionBytes
+	conn, err := s.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Psync(t.Context(), "?", -1); err != nil {
+		t.Fatal(err)
+	}
+	err = s.readSnapshot(t.Context(), conn, func(e *rdb.Entry) error {
+		for _, element := range e.Value.Elements {
+			n += len(element)
+		}
+		return nil
+	})
+	return n, err
+}
+
 // Between the look at a site's history and the link the site may come back
 // empty: that is not the truth, although a snapshot is due anyway.
 func TestASiteThatCameBackEmptyIsNotCopied(t *testing.T) {
