@@ -21,7 +21,7 @@ func (c *Config) anew() string {
 // readError explains why the topic cannot be read.
 func (c *Config) readError(err error) error {
 	var gone *kafka.RangeError
-	if errors.As(err, &gone) && gone.End >= 0 && gone.Offset > gone.End {
+	if errors.As(err, &gone) && gone.BehindEnd() {
 		return &displacedError{fmt.Errorf("reading events: %w. %s", err, c.anew())}
 	}
 	if errors.As(err, &gone) {

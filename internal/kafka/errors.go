@@ -26,9 +26,15 @@ type RangeError struct {
 	End    int64 // of the log; -1 unknown
 }
 
+// BehindEnd tells that the offset was behind the end of the log, which may have
+// grown past it since.
+func (e *RangeError) BehindEnd() bool {
+	return e.Start >= 0 && e.Offset >= e.Start || e.End >= 0 && e.Offset > e.End
+}
+
 func (e *RangeError) Error() string {
-	if e.End >= 0 && e.Offset > e.End {
-		return fmt.Sprintf("topic %s: offset %d is behind the end of the log, which is %d: Kafka lost what it had confirmed, or someone created the topic anew", e.Topic, e.Offset, e.End)
+	if e.BehindEnd() {
+		return fmt.Sprintf("topic %s: offset %d was behind the end of the log, which is at %d now: Kafka lost what it had confirmed, or someone created the topic anew", e.Topic, e.Offset, e.End)
 	}
 	return fmt.Sprintf("topic %s: offset %d is not in the log any more, which begins at %d: retention (or someone) removed events that were not applied. "+
 		"Give the topic a retention longer than any outage", e.Topic, e.Offset, e.Start)
