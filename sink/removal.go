@@ -95,19 +95,43 @@ func countKeys(ctx context.Context, c *redis.Conn) (keys int64, err error) {
 	return keys, err
 }
 
-// readSnapshot reads which keys of the slice the snapshot has.
+// readSnapshot reads which keys of the slice the snapshot has: all of it, or
+// keys that it has would be removed.
 func (r *removal) readSnapshot(ctx context.Context) error {
-	return r.scan(ctx, r.sink.cfg.Topic, r.end.Begin, r.offset, func(e *schema.Event) error {
-		if e.Op == schema.OpValue && e.Seq >= r.end.Begin {
+	next := r.end.Begin
+	err := r.scan(ctx, r.sink.cfg.Topic, r.end.Begin, r.offset, func(e *schema.Event) error {
+		switch {
+		case e.Seq < r.end.Begin:
+			return nil
+		case e.Seq > next:
+			return r.incomplete(next)
+		}
+		next = max(next, e.Seq+1)
+		if e.Op == schema.OpValue {
 			r.note(r.kept, e.DB, e.Key)
 		}
 		return nil
 	})
+	if err == nil && next < r.seq {
+		return r.incomplete(next)
+	}
+	return err
+}
+
+func (r *removal) incomplete(missing int64) error {
+	return fmt.Errorf("topic %s does not hold the snapshot as a whole any more: it begins with seq %d, and seq %d is gone, so which keys it lacks is not known. "+
+		"Give the topic a retention (kafka.topic.retention) longer than a snapshot takes. %s", r.sink.cfg.Topic, r.end.Begin, missing, r.sink.cfg.anew())
 }
 
 // removeInterrupted removes what interrupted snapshots wrote.
 func (r *removal) removeInterrupted(ctx context.Context) error {
+	next := r.end.Interrupted
 	return r.scan(ctx, r.sink.cfg.Topic, r.end.Interrupted, r.offset, func(e *schema.Event) error {
+		if e.Seq > next && r.slice == 0 {
+			r.sink.cfg.Log.Warn("retention has removed events of a snapshot that was interrupted: keys that only these hold are left here, twinlog verify finds them",
+				"site", r.sink.cfg.Target, "topic", r.sink.cfg.Topic, "seq", next, "up_to", e.Seq-1)
+		}
+		next = max(next, e.Seq+1)
 		if e.Op != schema.OpValue || e.Seq < r.end.Interrupted || e.Seq >= r.end.Begin {
 			return nil
 		}
@@ -312,8 +336,9 @@ func eachKey(ctx context.Context, c *redis.Conn, visit func(db int32, key []byte
 
 // scan reads a topic once more, from the event with seq from up to and without
 // offset end; 0: until visit ends it. An event's offset is never below its
-// seq - 1. What retention has removed is passed over: it proves nothing. So is
-// what comes before a snapshot that fills the target again.
+// seq - 1, but often far above: the log may begin in between. What retention has
+// removed is passed over: it proves nothing. So is what comes before a snapshot
+// that fills the target again.
 func (r *removal) scan(ctx context.Context, topic string, from, end int64, visit func(*schema.Event) error) error {
 	cfg := &r.sink.cfg
 	start := max(from-1, r.refill.offset)
@@ -325,7 +350,13 @@ func (r *removal) scan(ctx context.Context, topic string, from, end int64, visit
 	var e schema.Event
 	for begun := false; ; {
 		records, err := c.Poll(ctx)
-		if err != nil {
+		var gone *kafka.RangeError
+		if errors.As(err, &gone) && gone.Offset < gone.Start {
+			if end > 0 && gone.Start >= end {
+				return nil
+			}
+			c.ReadFrom(gone.Start)
+		} else if err != nil {
 			return fmt.Errorf("reading %s again: %w", topic, err)
 		}
 		for _, record := range records {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"twinlog/internal/kafka"
@@ -28,16 +29,25 @@ func filled(t *testing.T, topic string, events []*schema.Event) []kgo.Opt {
 	opts := []kgo.Opt{kgo.SeedBrokers(broker.Brokers()...)}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if _, err := kafka.EnsureTopic(ctx, opts, topic, 1, kafka.TopicConfig{ReplicationFactor: 1, MaxMessageBytes: 1 << 20}); err != nil {
+	if _, err := kafka.EnsureTopic(ctx, opts, topic, 1, kafka.TopicConfig{ReplicationFactor: 1, MaxMessageBytes: 4 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	client, err := kgo.NewClient(opts...)
+	produce(t, opts, topic, 1, events)
+	return opts
+}
+
+// produce appends events to a topic, with seqs from first.
+func produce(t *testing.T, opts []kgo.Opt, topic string, first int64, events []*schema.Event) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.ProducerBatchMaxBytes(4 << 20)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	for i, e := range events {
-		e.Seq = int64(i) + 1
+		e.Seq = first + int64(i)
 		r := record(0, e)
 		r.Topic = topic
 		client.Produce(ctx, r, func(_ *kgo.Record, err error) {
@@ -49,7 +59,21 @@ func filled(t *testing.T, topic string, events []*schema.Event) []kgo.Opt {
 	if err := client.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return opts
+}
+
+// retain removes what lies before an offset, as retention does.
+func retain(t *testing.T, opts []kgo.Opt, topic string, from int64) {
+	t.Helper()
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var at kadm.Offsets
+	at.Add(kadm.Offset{Topic: topic, At: from, LeaderEpoch: -1})
+	if deleted, err := kadm.NewClient(client).DeleteRecords(t.Context(), at); err != nil || deleted.Error() != nil {
+		t.Fatal(err, deleted.Error())
+	}
 }
 
 func value(db int32, key string) *schema.Event {
@@ -95,6 +119,59 @@ func TestSnapshotEndRemovesWhatOnlyInterruptedSnapshotsWrote(t *testing.T) {
 			slices.Sort(got)
 			if diff := cmp.Diff([]string{"UNLINK gone __twinlog:-", "UNLINK gone-too __twinlog:-", "UNLINK kept __twinlog:-"}, got); diff != "" {
 				t.Error(diff) // kept of database 3 is not in the last snapshot
+			}
+		})
+	}
+}
+
+// Offsets run ahead of seqs, since every transaction has a control record: so
+// where the log begins, most often, an event's seq is far behind its offset.
+func TestSnapshotEndReadsFromWhereTheLogBegins(t *testing.T) {
+	const ahead = 20 // offsets that seqs have not
+	events := func() []*schema.Event {
+		return []*schema.Event{
+			control(0, schema.SnapshotBegin), value(0, "gone"), value(0, "kept"), value(0, "gone-too"),
+			control(0, schema.SnapshotBegin), value(0, "kept"), value(0, "new"),
+		}
+	}
+	const first, last, end = 1, 5, 8 // seqs
+	for _, tt := range []struct {
+		name  string
+		start int64 // seq of the first event that is left
+		want  []string
+		err   string
+	}{
+		{"before both snapshots", first, []string{"UNLINK gone __twinlog:-", "UNLINK gone-too __twinlog:-"}, ""},
+		{"inside the interrupted one", 4, []string{"UNLINK gone-too __twinlog:-"}, ""},
+		{"with the last one", last, nil, ""},
+		{"inside the last one", last + 1, nil, "topic l.a-to-b does not hold the snapshot as a whole any more: it begins with seq 5, and seq 5 is gone"},
+		{"behind the last one", end, nil, "seq 5 is gone"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var before []*schema.Event
+			for range ahead {
+				before = append(before, set(0, "v"))
+			}
+			s := testSink()
+			s.cfg.Kafka = filled(t, "l.a-to-b", before)
+			produce(t, s.cfg.Kafka, "l.a-to-b", 1, append(events(), control(0, schema.SnapshotEnd)))
+			retain(t, s.cfg.Kafka, "l.a-to-b", ahead+tt.start-1)
+			c := newCollector(t, s)
+			c.seq = end - 1
+			err := c.take(t.Context(), record(ahead+end-1, control(end, schema.SnapshotEnd, "2", strconv.Itoa(last), strconv.Itoa(first))))
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(err.Error(), "twinlog resync --site b")) {
+				t.Errorf("error %v, want %q", err, tt.err)
+			}
+			if err != nil && healable(err) {
+				t.Error("this error is taken for one that heals")
+			}
+			var got []string
+			for _, b := range c.end() {
+				got = append(got, b.lines...)
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("removed (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -45,6 +45,7 @@ func TestBadInput(t *testing.T) {
 		{"a seq that comes twice", repeatedSeq},
 		{"a seq that is left out", skippedSeq},
 		{"events that were deleted before they were applied", deletedRecords},
+		{"a snapshot behind what retention removed", snapshotBehindRetention},
 		{"a topic that was deleted", deletedTopic},
 		{"a topic that was created anew while the worker runs", topicReplaced},
 		{"a topic that was created anew while the worker was down", topicCreatedAnew},
