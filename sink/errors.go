@@ -44,6 +44,8 @@ type DataError struct {
 	failed    []failure // conflicts, on a two-way link
 	fatal     []failure // the others, but for those that are no event's
 	markMoved bool      // since
+
+	unrecorded string // why the target does not hold this for the next start; empty: it does
 }
 
 // failure is one command that had no effect.
@@ -53,6 +55,13 @@ type failure struct {
 }
 
 func (e *DataError) Error() string {
+	if e.unrecorded == "" {
+		return e.text()
+	}
+	return e.text() + ". That this happened could not be noted at the target, so a worker that is started anew goes on without a word: " + e.unrecorded
+}
+
+func (e *DataError) text() string {
 	more := ""
 	if e.Count > 1 {
 		more = fmt.Sprintf(" (and %d more of the same batch)", e.Count-1)

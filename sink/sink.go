@@ -94,6 +94,7 @@ type Sink struct {
 	cuts   cuts
 	last   written
 	found  offsets.Mark // where in the topic the last mark is now, after Kafka lost what stood there
+	halted *DataError   // what ends Run; nil: nothing yet
 	full   atomic.Bool  // the target had no memory left when it was last written
 
 	// Of a direction with dead letters. mu guards the first three.
@@ -144,6 +145,8 @@ func (s *Sink) Run(ctx context.Context) error {
 		var aside *setAsideError
 		var displaced *displacedError
 		switch {
+		case s.halted != nil: // the mark has passed it: never go on, nor end in order
+			return s.halted
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // stopped: an orderly end
 		case errors.As(err, &aside):

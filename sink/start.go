@@ -145,11 +145,23 @@ func (s *Sink) checkHalt(ctx context.Context, t *target) error {
 	return &HaltError{string(reply.Str)}
 }
 
-// halt records e at the target, so that a restart does not pass it in silence.
+// haltScript is the SET of the halt key for a target that is full.
+const haltScript = `#!lua flags=allow-oom
+return redis.call('SET', KEYS[1], ARGV[1])`
+
+// halt ends the sink with e, which it records at the target, so that a restart
+// does not pass it in silence (G5).
 func (s *Sink) halt(ctx context.Context, t *target, e *DataError) error {
-	if err := t.simple(ctx, "SET", offsets.HaltKey(s.cfg.Link, s.cfg.Direction, s.cfg.Lane), e.Error()); err != nil {
-		return fmt.Errorf("%w; and recording this at the target: %w", e, err)
+	s.hook("halting")
+	key := offsets.HaltKey(s.cfg.Link, s.cfg.Direction, s.cfg.Lane)
+	err := t.simple(ctx, "SET", key, e.Error())
+	if isFull(err) && t.v7 {
+		err = t.simple(ctx, "EVAL", haltScript, "1", key, e.Error())
 	}
+	if err != nil {
+		e.unrecorded = err.Error()
+	}
+	s.halted = e
 	return e
 }
 

@@ -1,0 +1,151 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"twinlog/internal/redis"
+	"twinlog/internal/testkit"
+	"twinlog/offsets"
+	"twinlog/schema"
+)
+
+// rig is a whole sink, from an embedded broker to a real server.
+type rig struct {
+	t     *testing.T
+	sink  *Sink
+	kafka []kgo.Opt
+	stop  context.CancelFunc
+	ended chan error
+}
+
+// sinkOf makes a sink of events, seq from 1, with addr as its target.
+func sinkOf(t *testing.T, addr string, events ...*schema.Event) *rig {
+	t.Helper()
+	w := &rig{t: t, kafka: filled(t, "l.a-to-b", events)}
+	w.begin(addr)
+	return w
+}
+
+// begin makes the sink of a worker that begins.
+func (w *rig) begin(addr string) {
+	w.sink = testSink()
+	w.sink.cfg.Kafka, w.sink.cfg.Group, w.sink.cfg.Redis = w.kafka, "twinlog.l.a-to-b", redis.Config{Addrs: []string{addr}}
+	w.sink.cfg.Own = ownAt{} // or the group would have to be there
+}
+
+// run runs the sink until the test ends, or stop is called.
+func (w *rig) run() {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan error, 1)
+	w.stop, w.ended = cancel, ended
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended <- w.sink.Run(ctx)
+	}()
+	w.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+// end waits until Run has ended.
+func (w *rig) end() error {
+	w.t.Helper()
+	select {
+	case err := <-w.ended:
+		return err
+	case <-time.After(30 * time.Second):
+		w.t.Fatalf("the sink goes on, waiting for %q", w.sink.Status().Waiting)
+		return nil
+	}
+}
+
+// applied waits until the mark is at seq.
+func (w *rig) applied(seq int64) {
+	w.t.Helper()
+	testkit.Eventually(w.t, 30*time.Second, func() error {
+		select {
+		case err := <-w.ended:
+			w.t.Fatalf("the sink ended: %v", err)
+		default:
+		}
+		if st := w.sink.Status(); st.Mark.Seq != seq {
+			return errors.New(st.Mark.String() + ", waiting for " + st.Waiting)
+		}
+		return nil
+	})
+}
+
+// What stopped a sink is behind its mark: whatever else goes wrong then, the
+// sink must not go on (G5).
+func TestACommandWithoutEffectEndsTheSinkWhateverHappensThen(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		config   []string // of the target
+		happens  func(w *rig, server *testkit.Redis, way *testkit.Delay)
+		recorded bool
+		why      string
+	}{
+		{"nothing else", nil, func(*rig, *testkit.Redis, *testkit.Delay) {}, true, ""},
+		{"a target that is full", []string{"maxmemory", "1mb"}, func(*rig, *testkit.Redis, *testkit.Delay) {}, true, ""},
+		{"a target that lacks replicas", nil, func(w *rig, server *testkit.Redis, _ *testkit.Delay) {
+			if err := server.Client().ConfigSet(w.t.Context(), "min-replicas-to-write", "1").Err(); err != nil {
+				w.t.Error(err)
+			}
+		}, false, "NOREPLICAS"},
+		{"a connection that is cut", nil, func(_ *rig, _ *testkit.Redis, way *testkit.Delay) { way.Cut() }, false, "redis at"},
+		{"a sink that is being stopped, too", nil, func(w *rig, _ *testkit.Redis, way *testkit.Delay) {
+			w.stop()
+			way.Cut()
+		}, false, "redis at"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := testkit.StartRedis(t)
+			if err := server.Client().Set(t.Context(), "k", "no set", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if len(tt.config) > 0 {
+				if err := server.Client().ConfigSet(t.Context(), tt.config[0], tt.config[1]).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			way := testkit.StartDelay(t, "127.0.0.1:0", server.Addr())
+			w := sinkOf(t, way.Addr(), write("SREM", "k", "x"))
+			w.sink.cfg.Hook = func(point string) {
+				if point == "halting" {
+					tt.happens(w, server, way)
+				}
+			}
+			w.run()
+			err := w.end()
+			var data *DataError
+			if !errors.As(err, &data) || !strings.Contains(err.Error(), `SREM on key "k" in db 0`) {
+				t.Fatalf("the sink ends with %v", err)
+			}
+			if why := "could not be noted at the target"; strings.Contains(err.Error(), why) == tt.recorded || !strings.Contains(err.Error(), tt.why) {
+				t.Errorf("recorded %v, but the error is %v", tt.recorded, err)
+			}
+			halted := server.Client().Get(t.Context(), offsets.HaltKey("l", "a-to-b", "0")).Val()
+			if tt.recorded && halted != err.Error() || !tt.recorded && halted != "" {
+				t.Errorf("the target holds %q", halted)
+			}
+			if !tt.recorded {
+				return
+			}
+			w.begin(way.Addr())
+			w.run()
+			var halt *HaltError
+			if err := w.end(); !errors.As(err, &halt) {
+				t.Errorf("the next sink ends with %v", err)
+			}
+		})
+	}
+}
