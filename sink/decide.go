@@ -331,11 +331,15 @@ func (a *applier) wipeKeys(ctx context.Context, e *schema.Event, db int32, keys 
 			return err
 		}
 	}
+	var err error
 	switch {
 	case len(b.decisions) > 0:
-		return a.sendDecided(ctx, b, a.mark)
+		err = a.sendDecided(ctx, b, a.mark)
 	case len(b.items) > 0:
-		return a.sendOnce(context.WithoutCancel(ctx), b, a.mark)
+		err = a.sendOnce(context.WithoutCancel(ctx), b, a.mark)
 	}
-	return nil
+	if err == nil {
+		a.sink.cuts.forget() // the mark does not tell that it went on
+	}
+	return err
 }

@@ -278,11 +278,23 @@ func (a *applier) trouble(ctx context.Context, b *batch, err error) error {
 		return a.sink.halt(context.WithoutCancel(ctx), a.target, data)
 	}
 	var cut *cutError
-	if errors.As(err, &cut) && a.sink.cuts.again(a.mark, a.target.runID) {
+	if errors.As(err, &cut) && a.sink.cuts.again(a.place(b)) {
+		// Its text only: a cutError would heal.
 		return fmt.Errorf("topic %s: target %s cut the connection %d times on the events behind offset %d (seq %d) without restarting: "+
-			"see its log (an argument above proto-max-bulk-len, or client-query-buffer-limit), then resume: %w", a.sink.cfg.Topic, a.sink.cfg.Target, mostCuts, a.mark.Offset, a.mark.Seq, err)
+			"see its log (an argument above proto-max-bulk-len, or client-query-buffer-limit), then resume: %s", a.sink.cfg.Topic, a.sink.cfg.Target, mostCuts, a.mark.Offset, a.mark.Seq, err.Error())
 	}
 	return err
+}
+
+// place is where b stands. Batches that build a big value leave the mark where
+// it is, but have places of their own: it takes many, and not each cut of one of
+// them is another one of the same.
+func (a *applier) place(b *batch) cutPlace {
+	p := cutPlace{mark: a.mark, runID: a.target.runID}
+	if b.adds != nil {
+		p.offset = b.offset
+	}
+	return p
 }
 
 // mostCuts is how often a living target may cut the connection on the same
@@ -291,14 +303,19 @@ const mostCuts = 5
 
 // cuts counts connections cut on the same batch by the same server process.
 type cuts struct {
-	mark  offsets.Mark
-	runID string
-	n     int
+	at cutPlace
+	n  int
 }
 
-func (c *cuts) again(mark offsets.Mark, runID string) bool {
-	if c.mark != mark || c.runID != runID {
-		*c = cuts{mark: mark, runID: runID}
+type cutPlace struct {
+	mark   offsets.Mark
+	runID  string
+	offset int64 // of a batch that leaves the mark where it is
+}
+
+func (c *cuts) again(at cutPlace) bool {
+	if c.at != at {
+		*c = cuts{at: at}
 	}
 	c.n++
 	return c.n >= mostCuts

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,72 @@ func TestACommandWithoutEffectEndsTheSinkWhateverHappensThen(t *testing.T) {
 			var halt *HaltError
 			if err := w.end(); !errors.As(err, &halt) {
 				t.Errorf("the next sink ends with %v", err)
+			}
+		})
+	}
+}
+
+func TestALivingTargetThatCutsTheSameBatchAgainAndAgainEndsTheSink(t *testing.T) {
+	server := testkit.StartRedis(t, "--proto-max-bulk-len", "1mb")
+	w := sinkOf(t, server.Addr(), write("SET", "k", "v"), write("SET", "k", strings.Repeat("v", 1<<20+1)), write("SET", "k", "w"))
+	w.run()
+	err := w.end()
+	if want := "target b cut the connection 5 times on the events behind offset "; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "proto-max-bulk-len") {
+		t.Errorf("the sink ends with %v, want %q", err, want)
+	}
+}
+
+// Building a big value, or a FLUSHDB key by key, takes many batches that leave
+// the mark where it is: that each is cut once is no reason to stop.
+func TestCutsOfOtherBatchesBehindTheSameMarkDoNotEndTheSink(t *testing.T) {
+	const parts, keys, sessions = 9, 20_000, mostCuts + 2
+	var big []*schema.Event
+	for i := range parts {
+		e := value(0, "big")
+		e.Value = text(strings.Repeat(string(rune('a'+i)), batchBytes))
+		e.Part = schema.OptPart{Set: true, Part: schema.Part{Index: int32(i), Last: i == parts-1, Arg: -1}}
+		big = append(big, e)
+	}
+	for name, tt := range map[string]struct {
+		events []*schema.Event
+		at     func(session int) int // which EXEC of a session is cut
+	}{
+		"a big value": {big, func(session int) int { return session }},
+		"a FLUSHDB":   {[]*schema.Event{{Op: schema.OpTruncate, Origin: "a", DB: 0, Command: "FLUSHDB"}}, func(int) int { return 2 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testkit.StartRedis(t)
+			pipe := server.Client().Pipeline()
+			for i := range keys {
+				pipe.Set(t.Context(), fmt.Sprint("in:", i), "v", 0)
+			}
+			if _, err := pipe.Exec(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			way := testkit.StartDelay(t, "127.0.0.1:0", server.Addr())
+			w := sinkOf(t, way.Addr(), tt.events...)
+			w.sink.cfg.Scope.Include = []string{"*"} // FLUSHDB is done key by key
+			session, execs := 0, 0
+			w.sink.cfg.Hook = func(point string) {
+				switch point {
+				case "mark-read":
+					session, execs = session+1, 0
+				case "exec-sent":
+					if execs++; session <= sessions && execs == tt.at(session) {
+						way.Cut()
+					}
+				}
+			}
+			w.run()
+			w.applied(int64(len(tt.events)))
+			w.stop()
+			if err := w.end(); err != nil || session <= sessions {
+				t.Errorf("%d sessions, error %v", session, err)
+			}
+			n := server.Client().StrLen(t.Context(), "big").Val()
+			if left := server.Client().DBSize(t.Context()).Val(); name == "a FLUSHDB" && left != 1 || name != "a FLUSHDB" && n != parts*batchBytes {
+				t.Errorf("%d keys are left, the value has %d bytes", left, n)
 			}
 		})
 	}

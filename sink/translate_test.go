@@ -171,12 +171,14 @@ func TestEventsThatCannotBeAppliedAreErrors(t *testing.T) {
 func TestCutsAreCountedForOneBatchOfOneServer(t *testing.T) {
 	var c cuts
 	for i := range mostCuts {
-		if got, want := c.again(markAt(1), "run"), i == mostCuts-1; got != want {
+		if got, want := c.again(cutPlace{mark: markAt(1), runID: "run"}), i == mostCuts-1; got != want {
 			t.Errorf("cut %d: %v", i, got)
 		}
 	}
-	if c.again(markAt(2), "run") || c.again(markAt(2), "another run") {
-		t.Error("another batch or server counts anew")
+	for _, other := range []cutPlace{{mark: markAt(2), runID: "run"}, {mark: markAt(2), runID: "another run"}, {mark: markAt(2), runID: "another run", offset: 7}} {
+		if c.again(other) {
+			t.Errorf("%v does not count anew", other)
+		}
 	}
 }
 
