@@ -331,11 +331,15 @@ func (a *applier) wipeKeys(ctx context.Context, e *schema.Event, db int32, keys 
 			return err
 		}
 	}
-	var err error
+	if len(b.items) == 0 {
+		return nil
+	}
+	err := a.target.simple(ctx, "SELECT", "0") // the mark's
 	switch {
+	case err != nil:
 	case len(b.decisions) > 0:
 		err = a.sendDecided(ctx, b, a.mark)
-	case len(b.items) > 0:
+	default:
 		err = a.sendOnce(context.WithoutCancel(ctx), b, a.mark)
 	}
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -213,6 +214,48 @@ func TestCutsOfOtherBatchesBehindTheSameMarkDoNotEndTheSink(t *testing.T) {
 			if left := server.Client().DBSize(t.Context()).Val(); name == "a FLUSHDB" && left != 1 || name != "a FLUSHDB" && n != parts*batchBytes {
 				t.Errorf("%d keys are left, the value has %d bytes", left, n)
 			}
+		})
+	}
+}
+
+// The mark is in database 0 alone, also behind a FLUSHDB key by key of another
+// one, at a target that is full too.
+func TestAFlushOfAnotherDatabaseLeavesNoMarkThere(t *testing.T) {
+	for _, memory := range []string{"0", "1mb"} {
+		t.Run("maxmemory "+memory, func(t *testing.T) {
+			t.Parallel()
+			server := testkit.StartRedis(t, "--maxmemory", memory)
+			fill := server.Client().Pipeline()
+			fill.Do(t.Context(), "CONFIG", "SET", "maxmemory", "0")
+			fill.Do(t.Context(), "SELECT", 2)
+			for _, key := range []string{"in:1", "in:2", "out:1"} {
+				fill.Set(t.Context(), key, "v", 0)
+			}
+			fill.Do(t.Context(), "SELECT", 0)
+			fill.Do(t.Context(), "CONFIG", "SET", "maxmemory", memory)
+			if _, err := fill.Exec(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w := sinkOf(t, server.Addr(), &schema.Event{Op: schema.OpTruncate, Origin: "a", DB: 2, Command: "FLUSHDB"}, &schema.Event{Op: schema.OpDelete, Origin: "a", DB: 2, Key: []byte("in:1"), Command: "DEL"})
+			w.sink.cfg.Scope.Include = []string{"in:*"}
+			w.run()
+			testkit.Eventually(t, 20*time.Second, func() error {
+				there := map[int]string{}
+				for db := range 3 {
+					read := server.Client().Pipeline()
+					read.Do(t.Context(), "SELECT", db)
+					keys := read.Keys(t.Context(), "*")
+					read.Do(t.Context(), "SELECT", 0)
+					if _, err := read.Exec(t.Context()); err != nil {
+						return err
+					}
+					there[db] = strings.Join(keys.Val(), " ")
+				}
+				if want := map[int]string{0: "__twinlog:l:a-to-b:0", 1: "", 2: "out:1"}; !maps.Equal(there, want) {
+					return fmt.Errorf("the target holds %v, want %v; waiting for %s", there, want, w.sink.Status().Waiting)
+				}
+				return nil
+			})
 		})
 	}
 }

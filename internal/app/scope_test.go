@@ -73,6 +73,16 @@ func dump(t testing.TB, at []*goredis.Client, matches func(db int, key string) b
 	return found
 }
 
+// noStrays checks that all reserved keys are in database 0.
+func noStrays(t testing.TB, at []*goredis.Client) {
+	t.Helper()
+	for db, c := range at[1:] {
+		if keys, err := c.Keys(t.Context(), "__twinlog:*").Result(); err != nil || len(keys) > 0 {
+			t.Errorf("db %d holds %q, error %v", db+1, keys, err)
+		}
+	}
+}
+
 // scoped is a scope in both languages: of the configuration and of a test.
 type scoped struct {
 	yaml  string
@@ -145,6 +155,7 @@ func TestScopeCarriesWhatIsInItAndNothingElse(t *testing.T) {
 			if now := dump(t, target, outside); !maps.Equal(now, mine) {
 				t.Fatalf("the target holds out of scope\n%q, want\n%q", now, mine)
 			}
+			noStrays(t, target)
 		})
 	}
 }
