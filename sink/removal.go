@@ -52,6 +52,9 @@ func (r *removal) run(ctx context.Context) error {
 	}
 	r.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	keys := r.end.Keys
+	if !r.end.Gap {
+		keys += r.end.Begin - r.end.Interrupted // at most, of what was interrupted
+	}
 	var atTarget *redis.Conn
 	if r.end.Gap {
 		conn, err := redis.Dial(ctx, r.sink.cfg.Redis)

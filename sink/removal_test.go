@@ -207,6 +207,35 @@ func TestSnapshotEndRemovesManyKeysInSeveralBatches(t *testing.T) {
 	}
 }
 
+// What interrupted snapshots wrote is remembered, too: it may be much more than
+// the last one (G6).
+func TestKeysOfInterruptedSnapshotsAreReadInSlicesThatFit(t *testing.T) {
+	const keys, fit = 30_000, 1 << 20 / perKeyHash
+	events := []*schema.Event{control(0, schema.SnapshotBegin)}
+	for i := range keys {
+		events = append(events, value(0, fmt.Sprintf("key:%d", i)))
+	}
+	events = append(events, control(0, schema.SnapshotBegin), value(0, "key:7"))
+	s := testSink()
+	end := int64(len(events))
+	s.cfg.Kafka = filled(t, "l.a-to-b", append(events, control(0, schema.SnapshotEnd)))
+	c := newCollector(t, s)
+	r := &removal{builder: c.builder, end: schema.End{Keys: 1, Begin: keys + 2, Interrupted: 1}, seq: end + 1, offset: end}
+	if err := r.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(r.kept); n > fit {
+		t.Errorf("%d keys were in memory at once, of which %d fit", n, fit)
+	}
+	removed := 0
+	for _, b := range c.end() {
+		removed += len(b.lines)
+	}
+	if removed != keys-1 {
+		t.Errorf("%d keys were removed", removed)
+	}
+}
+
 func TestRemovalStopsAtARecordThatIsNoEvent(t *testing.T) {
 	opts := filled(t, "l.a-to-b", []*schema.Event{control(0, schema.SnapshotBegin), value(0, "k")})
 	client, err := kgo.NewClient(opts...)
