@@ -10,6 +10,7 @@ import (
 
 	"twinlog/internal/command"
 	"twinlog/internal/kafka"
+	"twinlog/internal/redis"
 	"twinlog/offsets"
 )
 
@@ -115,7 +116,7 @@ func (a *applier) apply(ctx context.Context, b *batch) error {
 	case !b.quiet || time.Since(a.written) >= heartbeatWrite:
 		started := time.Now()
 		// A batch under way is finished even while stopping: half a second
-		// now is cheaper than reading it all again.
+		// now is cheaper than reading it all again. watch bounds it.
 		if err := a.settle(a.send(ctx, b, mark), b); err != nil {
 			return a.trouble(ctx, b, err)
 		}
@@ -278,7 +279,7 @@ func (a *applier) trouble(ctx context.Context, b *batch, err error) error {
 		return a.sink.halt(context.WithoutCancel(ctx), a.target, data)
 	}
 	var cut *cutError
-	if errors.As(err, &cut) && a.sink.cuts.again(a.place(b)) {
+	if errors.As(err, &cut) && !errors.Is(err, redis.ErrNoAnswer) && a.sink.cuts.again(a.place(b)) {
 		// Its text only: a cutError would heal.
 		return fmt.Errorf("topic %s: target %s cut the connection %d times on the events behind offset %d (seq %d) without restarting: "+
 			"see its log (an argument above proto-max-bulk-len, or client-query-buffer-limit), then resume: %s", a.sink.cfg.Topic, a.sink.cfg.Target, mostCuts, a.mark.Offset, a.mark.Seq, err.Error())

@@ -62,6 +62,7 @@ func (r *removal) run(ctx context.Context) error {
 			return fmt.Errorf("target %s: %w", r.sink.cfg.Target, err)
 		}
 		defer conn.Close()
+		defer r.sink.watch(conn)()
 		atTarget = conn
 		n, err := countKeys(ctx, conn)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ func (w *rig) end() error {
 	select {
 	case err := <-w.ended:
 		return err
-	case <-time.After(30 * time.Second):
+	case <-time.After(6 * time.Second):
 		w.t.Fatalf("the sink goes on, waiting for %q", w.sink.Status().Waiting)
 		return nil
 	}
@@ -80,6 +81,17 @@ func (w *rig) applied(seq int64) {
 		}
 		if st := w.sink.Status(); st.Mark.Seq != seq {
 			return errors.New(st.Mark.String() + ", waiting for " + st.Waiting)
+		}
+		return nil
+	})
+}
+
+// waits waits until the sink's status tells that it waits for something.
+func (w *rig) waits(text string) {
+	w.t.Helper()
+	testkit.Eventually(w.t, 30*time.Second, func() error {
+		if got := w.sink.Status().Waiting; !strings.Contains(got, text) {
+			return fmt.Errorf("the sink waits for %q, not %q", got, text)
 		}
 		return nil
 	})
@@ -253,6 +265,58 @@ func TestAFlushOfAnotherDatabaseLeavesNoMarkThere(t *testing.T) {
 				}
 				if want := map[int]string{0: "__twinlog:l:a-to-b:0", 1: "", 2: "out:1"}; !maps.Equal(there, want) {
 					return fmt.Errorf("the target holds %v, want %v; waiting for %s", there, want, w.sink.Status().Waiting)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// A target whose machine is gone, or whose process is frozen, closes nothing.
+func TestATargetThatIsSilentIsGivenUp(t *testing.T) {
+	const text = "target b does not answer"
+	for _, tt := range []struct {
+		name string
+		most time.Duration
+		then func(w *rig, thaw func())
+	}{
+		{"and answers again", time.Second, func(w *rig, thaw func()) {
+			w.waits("no answer in time") // the next connection is tried
+			w.waits(text)
+			thaw()
+			w.applied(2)
+		}},
+		{"and the sink is stopped", 3 * time.Second, func(w *rig, _ func()) {
+			w.stop()
+			if err := w.end(); err != nil {
+				w.t.Error(err)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := testkit.StartRedis(t)
+			signal := func(s syscall.Signal) {
+				if err := syscall.Kill(server.Pid(), s); err != nil {
+					t.Error(err)
+				}
+			}
+			w := sinkOf(t, server.Addr(), write("INCR", "k"))
+			w.sink.cfg.MostSilence = tt.most
+			w.run()
+			t.Cleanup(func() { signal(syscall.SIGCONT) }) // before the sink's end is waited for
+			w.applied(1)
+			if waiting := w.sink.Status().Waiting; waiting != "" {
+				t.Errorf("a target that answers is waited for: %s", waiting)
+			}
+			signal(syscall.SIGSTOP)
+			produce(t, w.kafka, "l.a-to-b", 2, []*schema.Event{write("INCR", "k")})
+			w.waits(text)
+			tt.then(w, func() { signal(syscall.SIGCONT) })
+			signal(syscall.SIGCONT)
+			testkit.Eventually(t, 10*time.Second, func() error { // once, also what was sent to the frozen server
+				if got := server.Client().Get(t.Context(), "k").Val(); got != "2" {
+					return fmt.Errorf("k is %q", got)
 				}
 				return nil
 			})

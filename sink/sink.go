@@ -63,7 +63,8 @@ type Config struct {
 	ClearHalt    bool // pass the event that stopped this sink before
 	SnapshotOnly bool // end after the first SNAPSHOT_END
 	DeadLetter   DeadLetter
-	MaxMemory    int64 // bytes of fetched events and of what SNAPSHOT_END compares
+	MaxMemory    int64         // bytes of fetched events and of what SNAPSHOT_END compares
+	MostSilence  time.Duration // of the target where it owes an answer; 0: mostSilence
 
 	Log     *slog.Logger
 	Metrics *Metrics
@@ -187,6 +188,7 @@ func (s *Sink) session(ctx context.Context) error {
 		return fmt.Errorf("target %s: %w", s.cfg.Target, err)
 	}
 	defer conn.Close()
+	defer s.watch(conn)()
 	s.update(func(st *Status) { st.Connected = true })
 	defer s.update(func(st *Status) { st.Connected, st.Applying = false, false })
 	target := &target{cfg: &s.cfg, conn: conn, hook: s.cfg.Hook}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,10 +45,11 @@ var notReady = map[string]bool{"LOADING": true, "BUSY": true, "MASTERDOWN": true
 // Conn is one connection, RESP2. Commands are written into a buffer and sent
 // by Flush; replies are read in order by Receive. It never reconnects and
 // never repeats anything: after the first error of either it only returns
-// that. It is for one goroutine; only Close may come from another.
+// that. It is for one goroutine; only Close, Silence and GiveUp may come from
+// another.
 type Conn struct {
 	addr  string
-	raw   net.Conn
+	raw   *timed
 	large net.Buffers // what goes out before out
 	out   []byte
 	in    *bufio.Reader
@@ -58,9 +60,56 @@ type Conn struct {
 const readBuffer = 64 << 10
 
 func newConn(raw net.Conn, addr string) *Conn {
-	in := bufio.NewReaderSize(raw, readBuffer)
-	return &Conn{addr: addr, raw: raw, in: in, rr: replyReader{in: in}}
+	t := &timed{Conn: raw}
+	in := bufio.NewReaderSize(t, readBuffer)
+	return &Conn{addr: addr, raw: t, in: in, rr: replyReader{in: in}}
 }
+
+// timed tells since when a connection waits for bytes to come, or to go.
+type timed struct {
+	net.Conn
+	since atomic.Int64 // ns behind epoch; 0: it does not wait
+}
+
+// epoch is what times are counted from: a clock that is set does not matter.
+var epoch = time.Now()
+
+func (t *timed) Read(b []byte) (int, error) {
+	t.since.Store(int64(time.Since(epoch)))
+	defer t.since.Store(0)
+	return t.Conn.Read(b)
+}
+
+// writePiece is what counts as bytes that go: a large batch is under way for long.
+const writePiece = 256 << 10
+
+func (t *timed) Write(b []byte) (n int, err error) {
+	defer t.since.Store(0)
+	for more := true; more && err == nil; more = n < len(b) {
+		t.since.Store(int64(time.Since(epoch)))
+		var some int
+		some, err = t.Conn.Write(b[n:min(n+writePiece, len(b))])
+		n += some
+	}
+	return n, err
+}
+
+// Silence is for how long the server has neither sent nor taken a byte that is
+// waited for; 0 when none is. Any goroutine may ask.
+func (c *Conn) Silence() time.Duration {
+	since := c.raw.since.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(epoch) - time.Duration(since)
+}
+
+// GiveUp ends what waits, and all that comes, with ErrNoAnswer. It may come
+// from any goroutine.
+func (c *Conn) GiveUp() { _ = c.raw.SetDeadline(time.Unix(1, 0)) }
+
+// ErrNoAnswer tells that a connection was given up since nothing came.
+var ErrNoAnswer = errors.New("no answer in time")
 
 // Addr is the address that was dialled.
 func (c *Conn) Addr() string { return c.addr }
@@ -187,7 +236,7 @@ func (c *Conn) failed(ctx context.Context, op string, err error) error {
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = errors.New("no answer in time")
+		err = ErrNoAnswer
 	}
 	c.err = &ConnError{c.addr, op, err}
 	return c.err

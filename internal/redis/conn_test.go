@@ -10,10 +10,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -368,5 +370,46 @@ func TestDatabasesAreReadFromInfo(t *testing.T) {
 	got := Keyspace(map[string]string{"db10": "keys=3,expires=0,avg_ttl=0", "db0": "keys=12,expires=1,avg_ttl=9", "dbx": "keys=1", "db1": "size=1", "redis_version": "7.0"})
 	if want := []Database{{Number: 0, Keys: 12}, {Number: 10, Keys: 3}}; !slices.Equal(got, want) {
 		t.Errorf("read %v, want %v", got, want)
+	}
+}
+
+func TestAServerThatIsSilentIsGivenUp(t *testing.T) {
+	for name, do := range map[string]func(c *Conn, server net.Conn) error{
+		"it takes nothing": func(c *Conn, _ net.Conn) error {
+			c.Command("PING")
+			return c.Flush(t.Context())
+		},
+		"it takes a part of much": func(c *Conn, server net.Conn) error {
+			go func() { _, _ = io.CopyN(io.Discard, server, writePiece+1) }()
+			c.Raw(make([]byte, keptBuffer+1))
+			return c.Flush(t.Context())
+		},
+		"it answers nothing": func(c *Conn, server net.Conn) error {
+			go func() { _, _ = io.CopyN(io.Discard, server, 14) }()
+			_, err := c.Do(t.Context(), "PING")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, server := net.Pipe()
+			defer client.Close()
+			defer server.Close()
+			c := newConn(client, "pipe")
+			if s := c.Silence(); s != 0 {
+				t.Errorf("nothing is waited for since %v", s)
+			}
+			ended := make(chan error)
+			go func() { ended <- do(c, server) }()
+			for c.Silence() < 20*time.Millisecond {
+				runtime.Gosched()
+			}
+			c.GiveUp()
+			if err := <-ended; !errors.Is(err, ErrNoAnswer) || !Retryable(err) {
+				t.Errorf("error %v", err)
+			}
+			if s := c.Silence(); s != 0 {
+				t.Errorf("a connection that was given up waits since %v", s)
+			}
+		})
 	}
 }
