@@ -126,16 +126,22 @@ func (d *deadLetters) reckon(ctx context.Context, t *target, open *suspect, mark
 	return nil
 }
 
-// read visits the events of that EXEC.
+// read visits the events of that EXEC from the first one on that failed, if
+// that is known. What retention has removed of them cannot be set aside any
+// more: that stops the sink.
 func (r *reckoning) read(mark offsets.Mark, answers map[int64]string) error {
 	cfg := &r.sink.cfg
-	c, err := kafka.NewConsumer(r.ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: cfg.Topic, Partition: 0, Offset: r.open.from, FromStart: r.open.from == 0, MaxBytes: cfg.MaxMemory / 4})
+	from, known := r.open.from, len(r.open.offsets) > 0
+	if known {
+		from = r.open.offsets[0]
+	}
+	c, err := kafka.NewConsumer(r.ctx, kafka.ConsumerConfig{Client: cfg.Kafka, Topic: cfg.Topic, Partition: 0, Offset: from, FromStart: from == 0 && !known, MaxBytes: cfg.MaxMemory / 4})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	var e schema.Event
-	for next := r.open.from; next <= mark.Offset; {
+	for next := from; next <= mark.Offset; {
 		records, err := c.Poll(r.ctx)
 		if err != nil {
 			return cfg.readError(err)
