@@ -396,7 +396,7 @@ func (l *Ledger) Recall(from int64, events func(visit func(*schema.Event) error)
 	older.commands = l.commands
 	l.mu.Unlock()
 	err := events(func(e *schema.Event) error {
-		if e.Seq <= from || e.Seq > floor {
+		if e.Seq <= from || e.Seq > floor || e.IsRefresh() {
 			return nil
 		}
 		l.mu.Lock() // for the names of commands, which both have

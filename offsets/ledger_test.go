@@ -623,6 +623,28 @@ func TestRecallOfTooMuch(t *testing.T) {
 	}
 }
 
+// What was only sent again is no change, also when it is recalled.
+func TestRecallOfAValueThatWasSentAgain(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(LedgerConfig{Site: "a"})
+	again := events(t, 0, "VALUE k", 0, 0)[0]
+	again.Source.Snapshot = schema.Refresh
+	if err := errors.Join(l.Own(&again), l.Own(&events(t, 0, "SET j 1", 1, 0)[0]), l.Heard(2)); err != nil {
+		t.Fatal(err)
+	}
+	err := l.Recall(0, func(visit func(*schema.Event) error) error {
+		return errors.Join(visit(&again), visit(&events(t, 0, "SET j 1", 1, 0)[0]))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"k": false, "j": true} {
+		if ok, err := protects(l, 0, []byte(name), 0); err != nil || ok != want {
+			t.Errorf("Protects(%s) = %v, %v", name, ok, err)
+		}
+	}
+}
+
 // A million keys that the peer has not seen, in little memory.
 func TestMemoryIsBounded(t *testing.T) {
 	const keys, limit = 1_000_000, 4 << 20
