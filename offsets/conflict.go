@@ -2,7 +2,9 @@ package offsets
 
 import (
 	"container/heap"
+	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
 	"sort"
@@ -104,6 +106,79 @@ func (l *Ledger) Requested() bool {
 	return l.request > 0
 }
 
+// dirtyCost is what a key in conflict costs here and where its value is read,
+// besides its name.
+const dirtyCost = 320
+
+func (d *dirtyKey) cost() int64 { return dirtyCost + 2*int64(len(d.Name)) }
+
+// crowded tells whether no more keys may become dirty (G6).
+func (l *Ledger) crowded(more int64) bool {
+	return l.cfg.MaxDirty > 0 && l.dirtyBytes+more > l.cfg.MaxDirty
+}
+
+// HasRoom tells whether AwaitRoom would not wait.
+func (l *Ledger) HasRoom() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.crowded(0)
+}
+
+// AwaitRoom waits until there is room for keys in conflict: until the values of
+// those that there are have been published. A sink that goes on before may make
+// more of them than memory holds.
+func (l *Ledger) AwaitRoom(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		if !l.crowded(0) {
+			l.mu.Unlock()
+			return nil
+		}
+		if l.room == nil {
+			l.room = make(chan struct{})
+		}
+		room := l.room
+		l.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-room:
+		}
+	}
+}
+
+// weigh counts what becomes dirty, or is not any more. What is awaited does not
+// count: the peer bounds it, and it ends only when the sink goes on.
+func (l *Ledger) weigh(bytes int64) {
+	l.dirtyBytes += bytes
+	if l.room != nil && !l.crowded(0) {
+		close(l.room)
+		l.room = nil
+	}
+}
+
+// undirty removes a key from those that are dirty.
+func (l *Ledger) undirty(text string, d *dirtyKey) {
+	d.cause = -1
+	delete(l.dirty, text)
+	if !d.awaited {
+		l.weigh(-d.cost())
+	}
+}
+
+// because notes that d is dirty because of the peer's event cause.
+func (l *Ledger) because(d *dirtyKey, cause int64) {
+	d.cause, d.covered = cause, false
+	heap.Push(&l.causes, causeEntry{d, cause})
+	if len(l.causes) > 2*len(l.dirty)+causesSlack { // behind one that stays dirty
+		l.causes = slices.DeleteFunc(l.causes, func(c causeEntry) bool { return c.key.cause != c.cause })
+		heap.Init(&l.causes)
+	}
+}
+
+// causesSlack is how many entries of keys that were cleaned are kept at least.
+const causesSlack = 1024
+
 func (l *Ledger) causeOf(db int32, name []byte) *dirtyKey {
 	if len(l.dirty) == 0 {
 		return nil
@@ -118,10 +193,12 @@ func (l *Ledger) taint(db int32, name []byte, cause int64) {
 	if d == nil {
 		d = &dirtyKey{DirtyKey: DirtyKey{db, append([]byte(nil), name...)}, cause: cause}
 		l.dirty[keyText(db, name)] = d
+		l.weigh(d.cost())
 		l.ask(d)
 	} else {
 		if d.awaited { // changed here as well: home's value settles it
 			d.awaited = false
+			l.weigh(d.cost())
 			l.ask(d)
 		}
 		if d.cause <= cause {
@@ -129,8 +206,7 @@ func (l *Ledger) taint(db int32, name []byte, cause int64) {
 			return
 		}
 	}
-	d.cause, d.covered = cause, false
-	heap.Push(&l.causes, causeEntry{d, cause})
+	l.because(d, cause)
 }
 
 // ask makes TakeDirty tell of d.
@@ -147,8 +223,7 @@ func (l *Ledger) ask(d *dirtyKey) {
 
 func (l *Ledger) clean(db int32, name []byte) {
 	if d := l.causeOf(db, name); d != nil {
-		d.cause = -1
-		delete(l.dirty, string(l.text))
+		l.undirty(string(l.text), d)
 		l.cfg.Conflicts.repaired()
 	}
 }
@@ -237,10 +312,9 @@ func (l *Ledger) awaits(seq int64, name string, t *command.Touch) {
 	case name == schema.ValueDue && d == nil:
 		d = &dirtyKey{DirtyKey: DirtyKey{k.DB, append([]byte(nil), k.Name...)}, cause: seq, awaited: true}
 		l.dirty[keyText(k.DB, k.Name)] = d
-		heap.Push(&l.causes, causeEntry{d, seq})
+		l.because(d, seq)
 	case name == "" && d != nil && d.awaited: // its value
-		d.cause = -1
-		delete(l.dirty, string(l.text))
+		l.undirty(string(l.text), d)
 	}
 }
 
@@ -252,20 +326,22 @@ func (l *Ledger) ownSnapshot(control string) {
 		for _, d := range l.dirty {
 			d.covered = true
 		}
+		l.requestLate = false
 	case schema.SnapshotEnd:
 		for text, d := range l.dirty {
 			switch {
 			case d.awaited || d.due: // its value is to come by itself
 				d.covered = false
 			case d.covered:
-				d.cause = -1
-				delete(l.dirty, text)
+				l.undirty(text, d)
 				l.cfg.Conflicts.repaired()
 			default:
 				l.ask(d)
 			}
 		}
-		l.request = 0
+		if !l.requestLate {
+			l.request = 0
+		}
 	}
 }
 
@@ -314,8 +390,7 @@ func (l *Ledger) Request(seq int64) {
 	}
 	for text, d := range l.dirty {
 		if d.awaited {
-			d.cause = -1
-			delete(l.dirty, text)
+			l.undirty(text, d)
 		}
 	}
 }
@@ -681,13 +756,22 @@ func (l *Ledger) passWipe(seq, seen int64, name string, t *command.Touch) error 
 	for _, d := range l.dirtyIn(&w) {
 		l.taint(d.DB, d.Name, min(seq, d.cause))
 	}
-	if seen < l.unknown() && l.request == 0 { // which keys are kept from it is not known: home publishes all
-		l.request = seq
+	if seen < l.unknown() { // which keys are kept from it is not known: home publishes all
+		l.requestAll(seq)
 	}
 	for i := range l.wipes {
 		if o := &l.wipes[i]; o.swap && o.seq > seen {
 			l.cfg.Conflicts.Note(swapConflict(0, nil, seqText(name, seq), seqText("SWAPDB", o.seq)))
 		}
+	}
+	if fit, err := l.fits(&w, seen, 1); err != nil {
+		return err
+	} else if !fit {
+		c := Conflict{Rule: RuleH, Peer: seqText(named(name), seq), Own: "more keys than can be remembered", Won: "all values at " + l.cfg.Site + " (home), at both sites"}
+		c.at(schema.NoDB, nil)
+		l.cfg.Conflicts.Note(c)
+		l.requestAll(seq)
+		return nil
 	}
 	return l.eachUnseen(seen, func(db int32, key []byte) error {
 		if !w.covers(db) {
@@ -698,11 +782,48 @@ func (l *Ledger) passWipe(seq, seen int64, name string, t *command.Touch) error 
 	})
 }
 
+// requestAll has home publish all its values, as if the peer had asked for them:
+// whatever the peer's event seq put in doubt is among them.
+func (l *Ledger) requestAll(seq int64) {
+	if l.request == 0 {
+		l.request = seq
+	}
+	l.requestLate = true
+}
+
+// fits tells whether the keys of whole databases that own changes behind seen
+// have written find room among those in conflict, each as often as copies says.
+func (l *Ledger) fits(w *wipe, seen int64, copies int) (bool, error) {
+	bytes := int64(0)
+	err := l.eachUnseen(seen, func(db int32, key []byte) error {
+		if w.covers(db) {
+			bytes += int64(copies) * (dirtyCost + 2*int64(len(key)))
+		}
+		if l.crowded(bytes) {
+			return errCrowded
+		}
+		return nil
+	})
+	if errors.Is(err, errCrowded) {
+		return false, nil
+	}
+	return true, err
+}
+
+var errCrowded = errors.New("too many keys in conflict")
+
 // passSwap: what both sites did around a SWAPDB cannot be ordered. The keys
 // written here become dirty in both databases; this is counted as not exact.
 func (l *Ledger) passSwap(seq, seen int64, name string, t *command.Touch) error {
 	w := wipe{dbs: t.DBs}
 	l.taintSwapped(t.DBs, seq, false)
+	if fit, err := l.fits(&w, seen, len(t.DBs)); err != nil {
+		return err
+	} else if !fit {
+		l.cfg.Conflicts.Note(swapConflict(schema.NoDB, nil, seqText(name, seq), "more keys than can be remembered"))
+		l.requestAll(seq)
+		return nil
+	}
 	noted := false
 	return l.eachUnseen(seen, func(db int32, key []byte) error {
 		if !w.covers(db) {

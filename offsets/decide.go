@@ -53,7 +53,7 @@ func (l *Ledger) Decide(e *schema.Event, t *command.Touch, whole bool, v *Verdic
 	due := l.causeOf(k.db, k.name)
 	switch {
 	case e.IsRefresh(): // a change made here says more, a deletion too
-		v.LeaveOut, v.Elements = due != nil || max(own.last, l.wiped(k.db, e.Seen)) > e.Seen, nil
+		v.LeaveOut, v.Elements = due != nil || l.request > 0 || max(own.last, l.wiped(k.db, e.Seen)) > e.Seen, nil
 		return nil
 	case rule == RuleR && l.cfg.Rules.NoR, rule == RuleD && l.cfg.Rules.NoD:
 	case due != nil && due.due: // the peer cannot have seen what is here

@@ -40,7 +40,8 @@ type LedgerConfig struct {
 	Rules     Rules
 	Conflicts *Conflicts
 
-	GenerationEntries int // keys and elements that are forgotten together; 0: 16,384
+	MaxDirty          int64 // bytes of keys in conflict; 0: a quarter of MaxMemory, at least leastDirty
+	GenerationEntries int   // keys and elements that are forgotten together; 0: 16,384
 }
 
 // Ledger is what a site knows of its own changes that the peer has not seen,
@@ -73,7 +74,10 @@ type Ledger struct {
 	chainedAll          chainRoot     // all keys that a chain can find are dirty
 	fresh               []*dirtyKey   // dirty since TakeDirty was called last
 	wake                chan struct{} // signalled when fresh grows
-	request             int64         // cause of a SNAPSHOT_REQUEST not answered yet; 0: none
+	dirtyBytes          int64         // of keys in conflict but for those that are awaited
+	room                chan struct{} // closed when there is room for more of them; nil: nobody waits
+	request             int64         // the peer's event for which all values are to be published; 0: none
+	requestLate         bool          // since the last SNAPSHOT_BEGIN
 	asked               request       // what this site asked for last
 	answered            int64         // the peer's snapshot has seen own events up to here
 	text                []byte
@@ -108,10 +112,17 @@ func NewLedger(cfg LedgerConfig) *Ledger {
 	if cfg.GenerationEntries == 0 {
 		cfg.GenerationEntries = generationEntries
 	}
+	if cfg.MaxDirty == 0 && cfg.MaxMemory > 0 {
+		cfg.MaxDirty = max(cfg.MaxMemory/4, leastDirty)
+	}
 	l := &Ledger{cfg: cfg, hasher: hasher{maphash.MakeSeed()}, wake: make(chan struct{}, 1)}
 	l.reset(0)
 	return l
 }
+
+// leastDirty is room for some thousand keys in conflict: a snapshot costs more
+// than their values.
+const leastDirty = 1 << 20
 
 // Rules returns the rules that this ledger goes by.
 func (l *Ledger) Rules() Rules { return l.cfg.Rules }
@@ -138,6 +149,8 @@ func (l *Ledger) reset(floor int64) {
 	l.shelves, l.current, l.memory, l.disk = nil, nil, 0, 0
 	l.last, l.floor, l.lost, l.dropped, l.heard, l.wipes = floor, floor, 0, 0, 0, nil
 	l.dirty, l.causes, l.fresh, l.request, l.asked, l.answered = map[string]*dirtyKey{}, nil, nil, 0, request{}, 0
+	l.requestLate = false
+	l.weigh(-l.dirtyBytes)
 	l.chained, l.chainedAt = map[string]chainRoot{}, -1
 	l.commands = &commandNames{numbers: map[string]uint16{}}
 }

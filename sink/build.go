@@ -214,6 +214,9 @@ func (b *builder) open(ctx context.Context) error {
 	if b.batch != nil {
 		return nil
 	}
+	if err := b.awaitRoom(ctx); err != nil {
+		return err
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -226,6 +229,17 @@ func (b *builder) open(ctx context.Context) error {
 		}
 		return nil
 	}
+}
+
+// awaitRoom waits until the ledger has room for keys in conflict (G6), and says
+// so when that takes long.
+func (b *builder) awaitRoom(ctx context.Context) error {
+	ledger := b.sink.cfg.Ledger
+	if ledger == nil || ledger.HasRoom() {
+		return nil
+	}
+	defer b.sink.tellIfSlow("the values of many keys in conflict are being published at " + b.sink.cfg.Target + ", and no more are made meanwhile")()
+	return ledger.AwaitRoom(ctx)
 }
 
 // awaitApplied sends what is gathered and waits until all is applied.

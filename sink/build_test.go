@@ -7,12 +7,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"twinlog/internal/command"
 	"twinlog/internal/kafka"
+	"twinlog/offsets"
 	"twinlog/schema"
 )
 
@@ -298,4 +302,35 @@ func TestErrorsOfReadingNameTheRemedy(t *testing.T) {
 	if healable(err) {
 		t.Error("events that are gone do not come back")
 	}
+}
+
+// The peer's changes wait where too many keys are in conflict, until home has
+// published the values of some.
+func TestTheSinkWaitsForRoomForKeysInConflict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSink()
+		ledger := offsets.NewLedger(offsets.LedgerConfig{Site: "b", Home: true, MaxDirty: 1})
+		s.cfg.Ledger = ledger
+		ledger.Taint(&command.Touch{Keys: []command.KeyTouch{{Name: []byte("k"), Written: true}}}, 1)
+		c, done := newCollector(t, s), make(chan error)
+		go func() { done <- c.take(t.Context(), record(10, set(1, "v"))) }()
+		<-time.After(2 * time.Second) // long enough to say so
+		synctest.Wait()
+		select {
+		case err := <-done:
+			t.Errorf("it does not wait: %v", err)
+			return
+		default:
+		}
+		if waiting := s.Status().Waiting; !strings.Contains(waiting, "in conflict") {
+			t.Errorf("it waits for %q", waiting)
+		}
+		if err := ledger.Own(&schema.Event{Op: schema.OpValue, Key: []byte("k"), Seq: 1}); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil || s.Status().Waiting != "" {
+			t.Errorf("it waits for %q: %v", s.Status().Waiting, err)
+		}
+		c.end()
+	})
 }

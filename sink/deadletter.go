@@ -267,14 +267,7 @@ func (d *deadLetters) await(ctx context.Context, letters []<-chan error) error {
 	if len(letters) == 0 {
 		return nil
 	}
-	slow := time.AfterFunc(time.Second, func() {
-		d.sink.setWaiting("Kafka has not taken what goes to " + d.sink.cfg.DeadLetter.Topic + " yet")
-	})
-	defer func() {
-		if !slow.Stop() {
-			d.sink.setWaiting("")
-		}
-	}()
+	defer d.sink.tellIfSlow("Kafka has not taken what goes to " + d.sink.cfg.DeadLetter.Topic + " yet")()
 	for _, done := range letters {
 		select {
 		case <-ctx.Done():
@@ -287,6 +280,16 @@ func (d *deadLetters) await(ctx context.Context, letters []<-chan error) error {
 	}
 	d.sink.hook("letters-written")
 	return nil
+}
+
+// tellIfSlow shows what is waited for if done is not called within a second.
+func (s *Sink) tellIfSlow(what string) (done func()) {
+	slow := time.AfterFunc(time.Second, func() { s.setWaiting(what) })
+	return func() {
+		if !slow.Stop() {
+			s.setWaiting("")
+		}
+	}
 }
 
 // lettersLogged is how many dead letters are logged in lettersPeriod.

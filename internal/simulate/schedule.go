@@ -15,6 +15,7 @@ type Config struct {
 	Disjoint bool // the sites write different keys
 	Chains   bool // little else than commands of several keys, few barriers
 	Demand   bool // snapshots of chosen keys
+	Crowded  bool // hardly any room for keys in conflict, many FLUSHDB
 	Old      bool // only commands that every version of Redis has
 }
 
@@ -29,6 +30,7 @@ func Configs() []Config {
 		{Name: "rewind", Multi: true, Crash: true, Rewind: true},
 		{Name: "all", Multi: true, Crash: true, Snapshot: true, Rewind: true},
 		{Name: "demand", Multi: true, Crash: true, Snapshot: true, Rewind: true, Demand: true},
+		{Name: "crowded", Multi: true, Crash: true, Snapshot: true, Rewind: true, Demand: true, Crowded: true},
 		{Name: "disjoint", Multi: true, Crash: true, Disjoint: true},
 		{Name: "disjoint-demand", Multi: true, Crash: true, Disjoint: true, Demand: true},
 	}
@@ -73,7 +75,11 @@ func (g *generator) choose() {
 		g.keys = append(g.keys, allKeys[i])
 	}
 	g.log = "ab"[g.IntN(2)]
-	g.flush = g.Multi && !g.Disjoint && g.chance(.1)
+	flushes := .1
+	if g.Crowded {
+		flushes = .6
+	}
+	g.flush = g.Multi && !g.Disjoint && g.chance(flushes)
 	exact := []string{counter, members, fields}
 	if g.Disjoint {
 		half := len(g.keys) / 2

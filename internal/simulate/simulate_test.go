@@ -26,13 +26,14 @@ func TestSchedules(t *testing.T) {
 	for _, c := range configs {
 		t.Run(c.Name, func(t *testing.T) {
 			n := (*schedules + len(configs) - 1) / len(configs)
-			r := runMany(c, Rules{}, *seed, n)
+			rules := Rules{Crowded: c.Crowded}
+			r := runMany(c, rules, *seed, n)
 			t.Logf("%d schedules, %d conflicts, %d values published for them, %d batches decided again", r.schedules, r.conflicts, r.repairs, r.voids)
 			switch {
 			case r.wrong != "":
-				t.Error(explain(c, Rules{}, r.seed, r.wrong))
+				t.Error(explain(c, rules, r.seed, r.wrong))
 			case n == 1:
-				t.Log("\n" + show(scheduleOf(c, *seed), Rules{}, c.Disjoint))
+				t.Log("\n" + show(scheduleOf(c, *seed), rules, c.Disjoint))
 			}
 		})
 	}

@@ -49,7 +49,7 @@ func (s *site) startSink() {
 
 // decide makes the plan of up to n groups, or of n keys of a wipe.
 func (s *site) decide(n int) error {
-	if s.plan != nil {
+	if s.plan != nil || s.wiping == nil && !s.ledger.HasRoom() {
 		return nil
 	}
 	for s.next <= int64(len(s.peer.topic)) && isHeartbeat(&s.peer.topic[s.next-1].Event) { // no mark is written for it

@@ -18,6 +18,7 @@ type Rules struct {
 	NoWatch   bool // EXEC whatever was written since
 	NoRequest bool // a site that lost published writes does not ask for a snapshot
 	NoRefresh bool // what is sent again counts as a change
+	Crowded   bool // there is room for no key in conflict
 	NoRecall  bool // what was forgotten is not read again when the peer's seen falls back
 }
 
@@ -81,7 +82,11 @@ const (
 
 func newSite(w *world, name, direction string) *site {
 	s := &site{name: name, world: w}
-	s.ledger = offsets.NewLedger(offsets.LedgerConfig{Site: name, Home: name == "a", Rules: w.rules.Rules, GenerationEntries: 2})
+	cfg := offsets.LedgerConfig{Site: name, Home: name == "a", Rules: w.rules.Rules, GenerationEntries: 2}
+	if w.rules.Crowded {
+		cfg.MaxDirty = 1
+	}
+	s.ledger = offsets.NewLedger(cfg)
 	s.committed.Phase = offsets.PhaseStream
 	s.turner = stream.Turner{
 		Site: name, Filter: stream.NewFilter(link, direction, lane), Ledger: s.ledger, Due: stream.NewDue(0, false), // everything is carried
