@@ -615,29 +615,29 @@ func (t *target) watchTemps(ctx context.Context, b *batch) error {
 	return lost
 }
 
-// clearTemps removes what a sink before this one was building.
+// clearTemps removes what a sink before this one was building. Temporary keys
+// are numbered across databases, so a number may be in any of them.
 func (t *target) clearTemps(ctx context.Context) error {
 	databases, err := t.databases(ctx)
 	if err != nil {
 		return err
 	}
 	const some = 32
-	for _, name := range databases {
-		if err := t.simple(ctx, "SELECT", name); err != nil {
-			return err
+	for n, found := 0, int64(1); found > 0; n += some {
+		gone := []string{"UNLINK"}
+		for i := range some {
+			gone = append(gone, offsets.PartKey(t.cfg.Link, t.cfg.Direction, t.cfg.Lane, n+i))
 		}
-		for n := 0; ; n += some {
-			gone := []string{"UNLINK"}
-			for i := range some {
-				gone = append(gone, offsets.PartKey(t.cfg.Link, t.cfg.Direction, t.cfg.Lane, n+i))
+		found = 0
+		for _, name := range databases {
+			if err := t.simple(ctx, "SELECT", name); err != nil {
+				return err
 			}
 			reply, err := t.do(ctx, gone...)
 			if err != nil {
 				return err
 			}
-			if reply.Int == 0 {
-				break
-			}
+			found += reply.Int
 		}
 	}
 	return nil

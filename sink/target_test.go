@@ -294,3 +294,28 @@ func TestABatchOnARealServerMovesTheMark(t *testing.T) {
 		t.Errorf("k is %q behind a batch that must not take effect", got)
 	}
 }
+
+// Temporary keys are numbered across databases: no database need hold the first
+// ones.
+func TestWhatIsLeftOfPartsIsRemovedFromAllDatabases(t *testing.T) {
+	server, s := testkit.StartRedis(t), testSink()
+	for n := range 70 {
+		db := 0
+		if n >= 33 {
+			db = 1 + n%2
+		}
+		pipe := server.Client().Pipeline()
+		pipe.Do(t.Context(), "SELECT", db)
+		pipe.Set(t.Context(), offsets.PartKey("l", "a-to-b", "0", n), "x", 0)
+		pipe.Do(t.Context(), "SELECT", 0)
+		if _, err := pipe.Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := connected(t, s, server).clearTemps(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := server.Client().Info(t.Context(), "keyspace").Val(); strings.Contains(left, "db") {
+		t.Errorf("left: %s", left)
+	}
+}
