@@ -167,7 +167,9 @@ func (b *builder) unreadable(ctx context.Context, r *kgo.Record, err error) erro
 	op, ours := header(r, schema.HeaderOp)
 	why := ""
 	switch {
-	case b.dead == nil, ctx.Err() != nil, errors.Is(err, schema.ErrRegistryUnavailable):
+	case errors.Is(err, schema.ErrRegistryUnavailable):
+		return fmt.Errorf("topic %s, offset %d: waiting for the schema of this record: %w", cfg.Topic, r.Offset, err)
+	case b.dead == nil, ctx.Err() != nil:
 		why = "Nothing was skipped"
 	case b.batch.prints != nil: // the source of this site has to read the record too
 		why = "On a two-way link such a record is not set aside, since both sites have to know what each event touched"

@@ -2,9 +2,13 @@ package sink
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -315,5 +319,40 @@ func TestAllFragmentsOfACommandAreSetAside(t *testing.T) {
 			t.Errorf("%s: error %v, %d letters", name, err, len(box.letters))
 		}
 		c.end()
+	}
+}
+
+// A registry that answers, but not with the schema, is waited for: the record
+// is neither damaged nor set aside.
+func TestARegistryThatIsBusyIsWaitedFor(t *testing.T) {
+	status := atomic.Int64{}
+	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(int(status.Load()))
+		_ = json.NewEncoder(w).Encode(map[string]string{"schema": string(schema.Bytes())})
+	}))
+	defer answers.Close()
+	registry, err := schema.NewRegistry(schema.RegistryConfig{URL: answers.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, box := setsAside(t)
+	c.sink.cfg.Decoder = schema.NewDecoder(registry)
+	e := write("SET", "k", "v")
+	e.Seq = 1
+	r := &kgo.Record{Offset: 11, Value: schema.NewEncoder(7).Append(nil, e)}
+	for _, code := range []int{http.StatusServiceUnavailable, http.StatusTooManyRequests} {
+		status.Store(int64(code))
+		err := c.take(t.Context(), r)
+		if !healable(err) || !strings.Contains(err.Error(), "offset 11: waiting for the schema") || strings.Contains(err.Error(), "damaged") || c.seq != 0 || len(box.letters) > 0 {
+			t.Errorf("status %d: %v; %d letters", code, err, len(box.letters))
+		}
+	}
+	status.Store(http.StatusOK)
+	if err := c.take(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"SET k v"}, c.lines()); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"twinlog/internal/kafka"
 	"twinlog/internal/redis"
+	"twinlog/schema"
 )
 
 // anew is what to do when nothing but a fresh copy helps.
@@ -170,7 +171,7 @@ func (t *target) judgeReply(command string, it *item, err error) error {
 func healable(err error) bool {
 	var wait *waitError
 	var cut *cutError
-	if errors.As(err, &wait) || errors.As(err, &cut) || errors.Is(err, errMarkMoved) || errors.Is(err, errPartsLost) {
+	if errors.As(err, &wait) || errors.As(err, &cut) || errors.Is(err, errMarkMoved) || errors.Is(err, errPartsLost) || errors.Is(err, schema.ErrRegistryUnavailable) {
 		return true
 	}
 	return redis.Retryable(err) || kafka.Retryable(err)
