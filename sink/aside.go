@@ -25,12 +25,15 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 	}
 	before, whole := b.batch.end(), b.whole
 	err := b.add(ctx, e, r.Offset)
-	why := reason{cause: causeMalformed}
 	if err == nil && b.batch.since(before) > b.target.largest {
-		why.cause, err = causeTooLarge, b.checkSize(b.batch)
+		err = b.checkSize(b.batch)
 	}
 	if err == nil {
 		return b.release(e, r.Offset)
+	}
+	why := reason{cause: causeMalformed}
+	if large := (*tooLargeError)(nil); errors.As(err, &large) {
+		why.cause = causeTooLarge
 	}
 	if ctx.Err() != nil || !concernsKeys(e.Op) {
 		return err
@@ -81,6 +84,7 @@ func (b *builder) dropParts(ctx context.Context) error {
 	if b.whole == nil {
 		return nil
 	}
+	b.dropSide()
 	w := b.whole
 	b.whole = nil
 	for _, c := range w.cuts {

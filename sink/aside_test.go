@@ -356,3 +356,28 @@ func TestARegistryThatIsBusyIsWaitedFor(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// An element that no EXEC of the target can hold is not in the way of what comes
+// behind its value.
+func TestAnElementLargerThanTheTargetTakesIsSetAside(t *testing.T) {
+	part := func(index int32, last bool) *schema.Event {
+		e := &schema.Event{Op: schema.OpValue, Key: []byte("k"), Type: "list", Value: schema.Value{Kind: schema.KindList, Elements: list("x", strings.Repeat("v", 2000), "y")}}
+		e.Part = schema.OptPart{Set: true, Part: schema.Part{Index: index, Last: last, Arg: -1}}
+		return e
+	}
+	for name, tt := range map[string]struct {
+		part *schema.Event
+		want []string
+	}{
+		"with all its parts":      {part(0, true), []string{" too_large"}},
+		"without its other parts": {part(0, false), nil},
+	} {
+		c, box := setsAside(t)
+		c.target.largest = 1000
+		c.follows(write("SET", "x", "1"), tt.part, write("SET", "y", "2"))
+		lines := strings.Join(c.lines(), "\n")
+		if diff := cmp.Diff(tt.want, box.causes()); diff != "" || !strings.Contains(lines, "SET y 2") || strings.Contains(lines, "RPUSH") || c.value != nil {
+			t.Errorf("%s: %s\n%.300s", name, diff, lines)
+		}
+	}
+}

@@ -132,9 +132,14 @@ func (b *builder) checkSize(batch *batch) error {
 		return nil
 	}
 	cfg := &b.sink.cfg
-	return fmt.Errorf("topic %s, offset %d (seq %d): the transaction group here needs more than %d bytes in one EXEC, which would cut the target's replicas or this connection: "+
-		"raise client-output-buffer-limit replica and client-query-buffer-limit at site %s above twice its size, then resume", cfg.Topic, batch.offset, batch.seq, b.target.largest, cfg.Target)
+	return &tooLargeError{fmt.Sprintf("topic %s, offset %d (seq %d): the transaction group here needs more than %d bytes in one EXEC, which would cut the target's replicas or this connection: "+
+		"raise client-output-buffer-limit replica and client-query-buffer-limit at site %s above twice its size, then resume", cfg.Topic, batch.offset, batch.seq, b.target.largest, cfg.Target)}
 }
+
+// tooLargeError tells that one EXEC of the target cannot hold a batch.
+type tooLargeError struct{ text string }
+
+func (e *tooLargeError) Error() string { return e.text }
 
 // add appends the commands of an event. What comes in parts is applied with
 // the last one.

@@ -120,6 +120,14 @@ func (b *builder) sendSide(ctx context.Context) error {
 	}
 }
 
+// dropSide forgets what would add to a temporary key that is not wanted any more.
+func (b *builder) dropSide() {
+	if b.side != nil {
+		b.free <- b.side
+		b.side = nil
+	}
+}
+
 // lengthOf adds the command that tells how long t is.
 func (b *batch) lengthOf(t *temp, e *schema.Event, offset int64) {
 	b.command(e, offset, t.db, lengths[t.kind], 2)
@@ -154,6 +162,7 @@ func (t *temp) fits(length int64) bool {
 // abandon drops a value whose last part will not come: its source was
 // interrupted, and sends the value again.
 func (b *builder) abandon(ctx context.Context) error {
+	b.dropSide()
 	t := b.value.temp
 	e := schema.Event{Op: schema.OpValue, DB: t.db, Key: b.value.key, Seq: b.batch.seq}
 	s, err := b.adding(ctx, t, &e, b.batch.offset)
