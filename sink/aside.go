@@ -17,13 +17,17 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 		return b.add(ctx, e, r.Offset)
 	}
 	touch := b.dead.touched(e)
+	begun := b.begun(r.Offset)
 	if answer, ok := b.sink.refused[r.Offset]; ok {
+		if begun < r.Offset {
+			return allRefused(begun, r.Offset, answer)
+		}
 		return b.setAside(ctx, r, e, touch, reason{causeRefused, answer})
 	}
 	if p, h, hit := b.dead.hit(touch); hit && (!replaces(e) || e.IsRefresh() && b.batch.prints != nil) { // such a value may be left out
 		return b.setAside(ctx, r, e, touch, p.follower(h))
 	}
-	before, whole := b.batch.end(), b.whole
+	before := b.batch.end()
 	err := b.add(ctx, e, r.Offset)
 	if err == nil && b.batch.since(before) > b.target.largest {
 		err = b.checkSize(b.batch)
@@ -39,18 +43,24 @@ func (b *builder) admit(ctx context.Context, r *kgo.Record, e *schema.Event) err
 		return err
 	}
 	why.text = err.Error()
-	if whole != nil && whole.begin < r.Offset { // its other fragments follow it
-		all := map[int64]string{}
-		for offset := whole.begin; offset <= r.Offset; offset++ {
-			all[offset] = why.text
-		}
-		return &setAsideError{refused: all}
+	if begun < r.Offset { // the parts or fragments before it follow it
+		return allRefused(begun, r.Offset, why.text)
 	}
 	if err := b.dropParts(ctx); err != nil {
 		return err
 	}
 	b.batch.cutBack(before)
 	return b.setAside(ctx, r, e, b.dead.touched(e), why)
+}
+
+// allRefused has the next session set aside a value or a command with all that
+// came of it.
+func allRefused(from, to int64, why string) error {
+	all := map[int64]string{}
+	for offset := from; offset <= to; offset++ {
+		all[offset] = why
+	}
+	return &setAsideError{refused: all}
 }
 
 // setAside sends an event's record to the dead-letter topic and quarantines

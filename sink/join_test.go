@@ -434,3 +434,17 @@ func TestWhatTheSourceIsTold(t *testing.T) {
 		})
 	}
 }
+
+// What the target says of one command concerns all parts of the value so far.
+func TestACommandOfAPartStandsForThePartsBefore(t *testing.T) {
+	c := newCollector(t, testSink())
+	c.takes(*set(0, "before"))
+	c.takes(parts("k", text("1"), text("2"), text("3"))...)
+	for _, it := range c.batch.items {
+		answers, ok := answersOf([]failure{{it, "ERR x"}})
+		if !ok || len(answers) != 3 {
+			t.Errorf("%s: %v", it.command, answers)
+		}
+	}
+	c.end()
+}

@@ -54,6 +54,7 @@ var errPartsLost = errors.New("a value that was being built at the target in par
 type partValue struct {
 	*temp
 	key   []byte
+	begin int64        // offset of the first part
 	index int32        // of the last part
 	held  schema.Value // its last element, with which the next part may go on
 
@@ -106,7 +107,8 @@ func (b *builder) sendSide(ctx context.Context) error {
 	e := schema.Event{Op: schema.OpValue, DB: s.adds.db, Key: b.sideKey, Seq: s.seq}
 	s.lengthOf(s.adds, &e, s.offset)
 	for i := range s.items { // messages name the key that is meant
-		s.items[i].key = b.sideKey
+		it := &s.items[i]
+		it.key, it.fragments = b.sideKey, it.offset-b.begun(it.offset)
 	}
 	if err := b.checkSize(s); err != nil {
 		return err
@@ -118,6 +120,18 @@ func (b *builder) sendSide(ctx context.Context) error {
 	case b.ready <- s:
 		return nil
 	}
+}
+
+// begun is the offset at which the value or command began that the event at
+// offset goes on with; offset, if it goes on with nothing.
+func (b *builder) begun(offset int64) int64 {
+	switch {
+	case b.value != nil:
+		return b.value.begin
+	case b.whole != nil:
+		return b.whole.begin
+	}
+	return offset
 }
 
 // dropSide forgets what would add to a temporary key that is not wanted any more.
@@ -194,7 +208,7 @@ func (b *builder) valuePart(ctx context.Context, e *schema.Event, offset int64) 
 				return err
 			}
 		}
-		b.value = &partValue{temp: b.newTemp(e.DB, e.Value.Kind), key: bytes.Clone(e.Key)}
+		b.value = &partValue{temp: b.newTemp(e.DB, e.Value.Kind), key: bytes.Clone(e.Key), begin: offset}
 	}
 	v := b.value
 	if e.Value.Kind != v.kind {
@@ -214,6 +228,7 @@ func (b *builder) valuePart(ctx context.Context, e *schema.Event, offset int64) 
 	}
 	b.value = nil
 	e.Part = schema.OptPart{}
+	from := len(b.batch.items)
 	err := b.translate.decision(b.batch, e, offset, func() error {
 		b.translate.move(b.batch, e, offset, v.temp)
 		if e.ExpireAt.Set {
@@ -222,6 +237,9 @@ func (b *builder) valuePart(ctx context.Context, e *schema.Event, offset int64) 
 		return nil
 	})
 	b.translate.removeTemp(b.batch, e, offset, v.temp) // if it was left out
+	for i := from; i < len(b.batch.items); i++ {
+		b.batch.items[i].fragments = offset - v.begin
+	}
 	return err
 }
 

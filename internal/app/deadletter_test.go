@@ -31,6 +31,7 @@ func TestDeadLetters(t *testing.T) {
 	}{
 		{"a command that has no effect, and what follows of its keys", letterNoEffect},
 		{"a command in fragments that has no effect", letterFragments},
+		{"a value in parts of which the target refuses one", letterParts},
 		{"records that are no events", letterUnreadable},
 		{"an event that no source of the link wrote with its seq", letterForeignEvents},
 		{"a database that is flushed, or swapped, while keys are quarantined", letterFlushAndSwap},
@@ -286,6 +287,42 @@ func letterFragments(t *testing.T, broker *testkit.Kafka) {
 		t.Errorf("the cause is %s", more[len(all)].cause())
 	}
 	l.repair()
+}
+
+// The first parts lie in batches of their own, which took effect.
+func letterParts(t *testing.T, broker *testkit.Kafka) {
+	l := running(t, broker, linkOptions{directions: oneWayDeadLetter})
+	l.does(l.a, "SET", "x", "1")
+	l.arrives("x", "1")
+	const n = 7
+	seq := l.applied().Seq
+	for i := range n {
+		field := schema.HashEntry{Field: fmt.Append(nil, i), Value: []byte(strings.Repeat("v", 300<<10))}
+		if i == n-2 { // fields expire since Redis 7.4
+			field.Value, field.ExpireAt = nil, schema.OptInt64{Set: true, Int64: time.Now().Add(time.Hour).UnixMilli()}
+		}
+		e := schema.Event{Op: schema.OpValue, Origin: "a", Key: []byte("k"), Type: "hash", Seq: seq + 1 + int64(i), Source: schema.Source{Snapshot: "false"}}
+		e.Value = schema.Value{Kind: schema.KindHash, Hash: []schema.HashEntry{field}}
+		e.Part = schema.OptPart{Set: true, Part: schema.Part{Index: int32(i), Last: i == n-1, Arg: -1}}
+		l.produceRecord(&kgo.Record{Key: e.Key, Value: schema.NewEncoder(0).Append(nil, &e)})
+	}
+	l.quarantined("0:k")
+	all := l.setAside(n)
+	for i, d := range all {
+		if d.key != "k" || i > 0 && d.offset() != all[i-1].offset()+1 {
+			t.Errorf("letter %d of key %q, cause %s, offset %d is no part of it", i, d.key, d.cause(), d.offset())
+		}
+	}
+	if why := all[0].headers["__connect.errors.exception.message"]; all[0].cause() != "refused" || !strings.Contains(why, "HPEXPIREAT") {
+		t.Errorf("the first part was set aside as %s: %s", all[0].cause(), why)
+	}
+	testkit.Eventually(t, 30*time.Second, func() error {
+		if keys := l.b.Client().Keys(t.Context(), "*:part:*").Val(); len(keys) > 0 || l.applied().Seq < seq+n {
+			return fmt.Errorf("left at site b: %q; applied up to seq %d", keys, l.applied().Seq)
+		}
+		return nil
+	})
+	l.goesOn()
 }
 
 // toldOf checks what /status, `twinlog status` and the metrics say.
