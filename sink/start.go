@@ -24,17 +24,9 @@ func (s *Sink) start(ctx context.Context, t *target) (offsets.Mark, error) {
 	if err := t.clearTemps(ctx); err != nil {
 		return offsets.Mark{}, err
 	}
-	mark, found, err := t.readMark(ctx)
+	mark, err := s.findMark(ctx, t)
 	if err != nil {
 		return mark, err
-	}
-	if newer, ok := s.newerMark(ctx, t, mark, found); ok {
-		mark, found = newer, true
-	}
-	if !found {
-		if mark, err = s.lostMark(ctx, t); err != nil {
-			return mark, err
-		}
 	}
 	s.hook("mark-read")
 	if mark.IsZero() {
@@ -65,25 +57,46 @@ type written struct {
 	mark          offsets.Mark
 }
 
-// newerMark finds a mark that was written after the one in database 0: SWAPDB
-// can bring an old one back there (apply-rules 6). The sink's own memory knows,
-// or the target's source if it follows; where neither does, what the target
-// holds is all there is.
-func (s *Sink) newerMark(ctx context.Context, t *target, mark offsets.Mark, found bool) (offsets.Mark, bool) {
-	if s.last.runID == t.runID && s.last.replid == t.replid && s.last.mark.After(mark) {
-		return s.last.mark, true
+// findMark finds the last mark that was written at the target. Where the one in
+// database 0 is missing, or older than this sink remembers, it was moved; and an
+// EXEC that was cut may have written a newer one, which only the target's own
+// source can tell, behind a fence.
+func (s *Sink) findMark(ctx context.Context, t *target) (offsets.Mark, error) {
+	mark, found, err := t.readMark(ctx)
+	if err != nil {
+		return mark, err
 	}
-	if !found || s.cfg.Own == nil {
-		return mark, false
+	moved := s.last.runID == t.runID && s.last.replid == t.replid && s.last.mark.After(mark)
+	switch {
+	case moved && s.cfg.Own == nil:
+		return s.last.mark, nil
+	case found && !moved:
+		return s.newerMark(ctx, t, mark), nil
+	}
+	if mark, err = s.lostMark(ctx, t); err == nil && moved && s.last.mark.After(mark) {
+		mark = s.last.mark
+	}
+	return mark, err
+}
+
+// newerMark finds a mark that was written after the one in database 0: SWAPDB
+// can bring an old one back there (apply-rules 6). The target's source knows, if
+// it follows; where it does not, what the target holds is all there is.
+func (s *Sink) newerMark(ctx context.Context, t *target, mark offsets.Mark) offsets.Mark {
+	if s.cfg.Own == nil {
+		return mark
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	read, err := s.cfg.Own.LastMark(ctx, t.replid, t.replOffset)
 	if err != nil {
 		s.cfg.Log.Warn("the target's source cannot say what was applied last: going by the mark", "site", s.cfg.Target, "error", err)
-		return mark, false
+		return mark
 	}
-	return read, read.TopicID == mark.TopicID && read.Generation == mark.Generation && read.After(mark)
+	if read.TopicID == mark.TopicID && read.Generation == mark.Generation && read.After(mark) {
+		return read
+	}
+	return mark
 }
 
 // lostMark finds the place when the mark is missing: never written, or gone

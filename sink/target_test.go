@@ -319,3 +319,56 @@ func TestWhatIsLeftOfPartsIsRemovedFromAllDatabases(t *testing.T) {
 		t.Errorf("left: %s", left)
 	}
 }
+
+const unfenced = -1
+
+// fenced is a target's own source that knows the last mark once it has read up
+// to a fence.
+type fenced struct{ ownAt }
+
+func (o fenced) LastMark(_ context.Context, _ string, replOffset int64) (offsets.Mark, error) {
+	if replOffset == unfenced {
+		return offsets.Mark{}, errors.New("no fence")
+	}
+	return o.mark, nil
+}
+
+// A mark that was taken away after an EXEC whose reply was lost is newer than
+// what the sink remembers.
+func TestAMarkThatWasMovedBehindAnExecThatWasCut(t *testing.T) {
+	mark := func(seq int64) offsets.Mark {
+		return offsets.Mark{TopicID: strings.Repeat("0", 32), Seq: seq, Offset: seq + 1}
+	}
+	for _, tt := range []struct {
+		name string
+		at   int64 // in database 0; 0: none
+		own  OwnSource
+		want int64
+	}{
+		{"flushed, the EXEC took effect", 0, fenced{ownAt{mark(8)}}, 8},
+		{"flushed, it did not", 0, fenced{ownAt{mark(7)}}, 7},
+		{"flushed, the source began behind it", 0, fenced{ownAt{mark(0)}}, 7},
+		{"flushed, one-way", 0, nil, 7},
+		{"swapped, the EXEC took effect", 3, fenced{ownAt{mark(8)}}, 8},
+		{"swapped, one-way", 3, nil, 7},
+		{"where it was", 8, fenced{ownAt{mark(7)}}, 8},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server, s := testkit.StartRedis(t), testSink()
+			s.cfg.Own = tt.own
+			target := connected(t, s, server)
+			if err := target.inspect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.last, target.replOffset = written{target.runID, target.replid, mark(7)}, unfenced
+			if tt.at > 0 {
+				if err := server.Client().Set(t.Context(), "__twinlog:l:a-to-b:0", mark(tt.at).String(), 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := s.start(t.Context(), target); err != nil || got != mark(tt.want) {
+				t.Errorf("start at %v, error %v; want seq %d", got, err, tt.want)
+			}
+		})
+	}
+}
