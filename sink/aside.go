@@ -161,6 +161,9 @@ func (b *builder) rewrite(e *schema.Event, offset int64, key string) {
 	}
 	touch := b.dead.touched(e)
 	b.dead.wiped(touch)
+	if touch.Kind == command.Swap {
+		b.dead.swapped = offset
+	}
 	for _, db := range touch.DBs {
 		if touch.Kind == command.Swap {
 			b.batch.ownIn(e, offset, db, "DEL", key)

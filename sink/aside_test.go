@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"twinlog/internal/testkit"
 	"twinlog/offsets"
 	"twinlog/schema"
 )
@@ -387,5 +388,47 @@ func TestAnElementLargerThanTheTargetTakesIsSetAside(t *testing.T) {
 		if diff := cmp.Diff(tt.want, box.causes()); diff != "" || !strings.Contains(lines, "SET y 2") || strings.Contains(lines, "RPUSH") || c.value != nil {
 			t.Errorf("%s: %s\n%.300s", name, diff, lines)
 		}
+	}
+}
+
+// A client's SWAPDB can bring an old hash back: what this process knows of and
+// the mark has passed is put back into it.
+func TestAnOldQuarantineIsMadeWhole(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		there   string // member of the hash
+		swapped int64
+		want    []string
+	}{
+		{"an old one", "0:old", 0, []string{"0:old", "0:passed"}},
+		{"none", "", 0, []string{"0:old", "0:passed"}},
+		{"one from before a SWAPDB that comes again", "0:old", 12, []string{"0:old"}},
+		{"an old one behind a SWAPDB", "0:old", 10, []string{"0:old", "0:passed"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server, s := testkit.StartRedis(t), testSink()
+			s.cfg.DeadLetter.Topic = "l.dead-letter"
+			s.quarantine = &quarantine{keys: map[place]held{{0, "old"}: {1, 5, "why"}, {0, "passed"}: {4, 11, "why"}, {0, "to come"}: {4, 12, "why"}}, swapped: tt.swapped}
+			if tt.there != "" {
+				if err := server.Client().HSet(t.Context(), hash, tt.there, "1 5 why").Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			target := connected(t, s, server)
+			q, _, err := target.readQuarantine(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.putBack(t.Context(), target, q, offsets.Mark{Seq: 4, Offset: 11}); err != nil {
+				t.Fatal(err)
+			}
+			again, _, err := target.readQuarantine(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([][]string{tt.want, tt.want}, [][]string{q.members(), again.members()}); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }

@@ -119,25 +119,27 @@ func (s *Sink) newDeadLetters(ctx context.Context, t *target, mark offsets.Mark)
 	return d, nil
 }
 
-// putBack restores keys to the quarantine that this process knows of and whose
-// hash is gone: FLUSHDB or SWAPDB at the target have taken it, whatever
-// database the keys are in.
+// putBack restores keys to the quarantine that this process knows of and that
+// its hash lacks: FLUSHDB or SWAPDB at the target have taken it, or have brought
+// an old one, whatever database the keys are in.
 func (s *Sink) putBack(ctx context.Context, t *target, q *quarantine, mark offsets.Mark) error {
-	if s.quarantine == nil || len(q.keys) > 0 {
+	if s.quarantine == nil || s.quarantine.swapped > mark.Offset && len(q.keys) > 0 { // what is known is of what comes again
 		return nil
 	}
+	back := 0
 	for _, p := range s.quarantine.sorted() {
 		h := s.quarantine.keys[p]
-		if h.seq > mark.Seq { // its event comes again
+		if _, there := q.keys[p]; there || h.offset > mark.Offset { // its event comes again
 			continue
 		}
 		if err := t.simple(ctx, "HSET", s.cfg.quarantineKey(), p.member(), h.text()); err != nil {
 			return err
 		}
 		q.put(p, h)
+		back++
 	}
-	if len(q.keys) > 0 {
-		s.cfg.Log.Warn("the quarantine was gone at the target and is put back: repair these keys, also where their database was emptied", "site", s.cfg.Target, "keys", len(q.keys))
+	if back > 0 {
+		s.cfg.Log.Warn("keys in quarantine were gone at the target and are put back: repair them, also where their database was emptied", "site", s.cfg.Target, "keys", back)
 	}
 	return nil
 }

@@ -57,6 +57,8 @@ type quarantine struct {
 	mu    sync.Mutex // held to change keys, and to read them beside the builder
 	keys  map[place]held
 	bytes int // of their names
+
+	swapped int64 // offset of the last SWAPDB that changed keys
 }
 
 func (q *quarantine) put(p place, h held) {
