@@ -2,7 +2,9 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -36,6 +38,11 @@ type builder struct {
 }
 
 func (b *builder) run(ctx context.Context) error {
+	if b.sink.cfg.SnapshotOnly && !b.refill.on {
+		if err := b.sink.snapshotDone(ctx, b.seq); err != nil {
+			return err
+		}
+	}
 	for {
 		records, err := b.consumer.Poll(ctx)
 		if err != nil {
@@ -60,6 +67,31 @@ func (b *builder) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// snapshotDone is ErrSnapshotDone if nothing is left to do for a sink that ends
+// with a snapshot: the one before it was ended behind it, and the topic holds
+// nothing more than HEARTBEATs.
+func (s *Sink) snapshotDone(ctx context.Context, applied int64) error {
+	tail, err := kafka.ReadTail(ctx, s.cfg.Kafka, s.cfg.Topic, 0)
+	if err != nil {
+		return s.cfg.readError(err)
+	}
+	var e schema.Event
+	for _, r := range slices.Backward(tail.Records) {
+		err := s.cfg.Decoder.Decode(ctx, r.Value, &e)
+		switch {
+		case errors.Is(err, schema.ErrRegistryUnavailable):
+			return fmt.Errorf("topic %s, offset %d: waiting for the schema of this record: %w", s.cfg.Topic, r.Offset, err)
+		case err != nil || e.Op != schema.OpControl: // what cannot be read is told when it is taken
+			return nil
+		case e.Command == schema.SnapshotEnd && e.Seq <= applied:
+			return ErrSnapshotDone
+		case e.Command != schema.Heartbeat:
+			return nil
+		}
+	}
+	return nil
 }
 
 // take adds one record to the batch and sends the batch when it is full.
