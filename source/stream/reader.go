@@ -32,7 +32,7 @@ type Unit struct {
 	Commands []Command
 	Offset   int64 // of the unit's last byte
 	DB       int32 // selected at the unit's end
-	Bytes    int64 // length in the stream
+	Bytes    int64 // length in the stream, of what is kept at least
 	GetAck   bool  // the server asks for an acknowledgement now
 }
 
@@ -74,9 +74,10 @@ const (
 type Reader struct {
 	src    io.Reader
 	limit  int64
-	mark   string // a unit that begins with it has a limit of its own
+	mark   string // a unit that begins with it was applied, and has a limit of its own
 	marked int64
 	most   int64 // the present unit's limit
+	echo   bool  // the present unit was applied
 	skims  bool  // keeps only writes of reserved keys
 	buf    []byte
 	pos    int   // next byte to parse
@@ -95,9 +96,10 @@ func NewReader(src io.Reader, offset int64, db int32, limit int64) *Reader {
 	return &Reader{src: src, limit: limit, buf: make([]byte, initialBuffer), offset: offset, db: db}
 }
 
-// Applied gives units that begin with the mark that the link's own sink writes
-// a limit of their own: they are not published, and what the sink adds to the
-// peer's unit must not stop this source.
+// Applied tells of which mark the link's own sink writes first. A command of such
+// a unit has a limit of its own, since what the sink adds to the peer's must not
+// stop this source; and of the unit nothing is kept but marks and what the site
+// deleted by itself, so that it may be of any size.
 func (r *Reader) Applied(markKey string, limit int64) { r.mark, r.marked = markKey, limit }
 
 // Skim has units keep nothing but the SETs of reserved keys, so that what is only
@@ -141,13 +143,14 @@ func (r *Reader) Next() (*Unit, error) {
 		case isWord(name, "REPLCONF"):
 			r.unit.GetAck = len(args) > 1 && isWord(args[1], "GETACK")
 		default:
-			if r.skims && (len(args) < 2 || !isWord(name, "SET") || !offsets.IsReserved(args[1])) {
+			marks := len(args) > 1 && isWord(name, "SET") && offsets.IsReserved(args[1])
+			if !marks && (r.skims || r.echo && !deletedByItself(args)) {
 				r.args, r.start = r.args[:len(r.args)-len(args)], r.offset
 				break
 			}
 			r.unit.Commands = append(r.unit.Commands, Command{DB: r.db, Args: args})
-			if len(r.unit.Commands) == 1 && len(args) == 3 && string(args[1]) == r.mark && isWord(name, "SET") {
-				r.most = max(r.limit, r.marked)
+			if marks && len(r.unit.Commands) == 1 && string(args[1]) == r.mark {
+				r.echo, r.most = true, max(r.limit, r.marked)
 			}
 		}
 		if !inMulti {
@@ -158,7 +161,7 @@ func (r *Reader) Next() (*Unit, error) {
 
 func (r *Reader) begin() {
 	large := r.offset-r.start > keptBuffer // the last unit
-	r.start, r.most = r.offset, r.limit
+	r.start, r.most, r.echo = r.offset, r.limit, false
 	if large { // nothing keeps its bytes alive
 		clear(r.unit.Commands[:cap(r.unit.Commands)])
 		clear(r.args[:cap(r.args)])

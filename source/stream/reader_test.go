@@ -48,6 +48,36 @@ func units(t *testing.T, r *Reader) ([]string, error) {
 	}
 }
 
+// Of a unit that the link's own sink wrote, whatever its size, only marks and
+// what the site deleted by itself meanwhile are kept.
+func TestReaderKeepsOfAnAppliedUnitWhatWasBornThere(t *testing.T) {
+	block := []string{"MULTI", "SELECT 0", "SET mark v", "SELECT 3"}
+	for i := range 1000 {
+		block = append(block, fmt.Sprintf("SET key:%d v", i), fmt.Sprintf("UNLINK key:%d __twinlog:-", i))
+	}
+	block = append(block, "DEL expired", "HDEL h f f", "HDEL h g", "SELECT 0", "SET __twinlog:l:barrier id", "EXEC")
+	r := NewReader(strings.NewReader(raw(block...)+raw("SET k v")), 0, 0, 100)
+	r.Applied("__twinlog:l:b-to-a:0", 1000)
+	if _, err := r.Next(); !errors.As(err, new(*TooBigError)) {
+		t.Fatalf("a unit with another mark: %v", err)
+	}
+	block[2] = "SET __twinlog:l:b-to-a:0 v"
+	r = NewReader(strings.NewReader(raw(block...)+raw("SET k v")), 0, 0, 100)
+	r.Applied("__twinlog:l:b-to-a:0", 1000)
+	got, err := units(t, r)
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	end := len(raw(block...))
+	want := []string{
+		fmt.Sprintf("%d/0: 0|SET __twinlog:l:b-to-a:0 v ; 3|DEL expired ; 3|HDEL h g ; 0|SET __twinlog:l:barrier id", end),
+		fmt.Sprintf("%d/0: 0|SET k v", end+len(raw("SET k v"))),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // What is only passed may be of any size: nothing of it is kept but marks and
 // barriers.
 func TestReaderSkimsUnits(t *testing.T) {
@@ -211,9 +241,9 @@ func TestAnAppliedUnitHasALimitOfItsOwn(t *testing.T) {
 	block := func(key string) string {
 		return raw("MULTI", "SET "+key+" m", "SET k "+strings.Repeat("v", 200), "EXEC")
 	}
-	for key, fits := range map[string]bool{"mark": true, "other": false} {
+	for key, fits := range map[string]bool{"__twinlog:mark": true, "other": false} {
 		r := NewReader(strings.NewReader(block(key)+raw("SET k "+strings.Repeat("v", 200))), 0, 0, 100)
-		r.Applied("mark", 1000)
+		r.Applied("__twinlog:mark", 1000)
 		_, err := r.Next()
 		var big *TooBigError
 		if fits != (err == nil) || !fits && !errors.As(err, &big) {
