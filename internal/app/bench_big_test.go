@@ -34,7 +34,7 @@ var bigs = []big{
 	{"string_of_300_MB_in_the_stream", false, "limits: {memory: 1GiB, max_transaction_bytes: 310MiB}\n", 1024, setBig, []string{"big"}},
 	{"MSET_of_100k_pairs", false, "", 256, msetBig, []string{"k:1", "k:100000"}},
 	{"script_that_writes_200k_keys", false, "", 256, setMany(200_000), []string{"k:1", "k:200000"}},
-	{"script_that_writes_900k_keys", false, "", 300, setMany(900_000), []string{"k:1", "k:900000"}}, // 32 MiB of the smallest commands
+	{"script_that_writes_900k_keys", false, "", 350, setMany(900_000), []string{"k:1", "k:900000"}}, // 32 MiB of the smallest commands
 }
 
 func setBig(b *testing.B, r *testkit.Redis) {
