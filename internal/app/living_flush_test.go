@@ -85,3 +85,34 @@ func TestFlushOfManyKeysSurvivesTheWorker(t *testing.T) {
 	l.holds("EXISTS k:0 k:49999", "0")
 	l.holds("GET later", "1")
 }
+
+// Home has written more keys than its memory of keys in conflict holds, when
+// the other site flushes; then both write the same ones.
+func TestMoreKeysInConflictThanMemoryHolds(t *testing.T) {
+	const many = 20_000 // there is room for 3,000
+	l, _ := newLivingLink(t, living{linkOptions: linkOptions{argsA: wideBacklog(), argsB: wideBacklog(), extra: "limits: {memory: 16MiB}\n"}})
+	l.run()
+	l.set(l.a, keysOf("old", 10), "v", 0)
+	l.endEqual(grace)
+	syncs := func() float64 {
+		return metric(t, l.worker, "twinlog_source_full_syncs_total", `site="a"`)
+	}
+	before := syncs()
+	l.pauseBoth()
+	l.set(l.a, keysOf("k", many), "v", 0)
+	client(t, l.b, "FLUSHALL ; SET fresh v")
+	l.resumeBoth()
+	l.endEqual(grace)
+	l.holds("EXISTS k:0 k:19999 fresh old:0", "3")
+	if n := syncs() - before; n != 1 {
+		t.Errorf("site a published all its values %v times, want once", n)
+	}
+	l.pauseBoth()
+	l.set(l.a, keysOf("k", many), "at a", 0)
+	l.set(l.b, keysOf("k", many), "at b", 0)
+	l.resumeBoth()
+	l.endEqual(grace)
+	if n := syncs() - before; n != 1 {
+		t.Errorf("site a published all its values %v times, want once", n)
+	}
+}
