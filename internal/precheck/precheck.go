@@ -59,6 +59,7 @@ type Config struct {
 	Warnings            []string // options of the configuration that are not in effect yet
 
 	Watch time.Duration // how long writes are watched to tell what the backlog covers; 0: a second
+	Look  time.Duration // how long a target's keys are looked at; 0: a second
 }
 
 // Direction is one half of the link, in the configuration's words.

@@ -284,6 +284,28 @@ func TestWhetherTheTargetIsEmpty(t *testing.T) {
 	}
 }
 
+// A target may hold so many keys out of scope that they cannot be looked at in
+// time: that is no failure.
+func TestATargetWithTooManyOtherKeysIsNotLookedThrough(t *testing.T) {
+	t.Parallel()
+	a, b := testkit.StartRedis(t), testkit.StartRedis(t)
+	cfg := twoWay(a, b)
+	cfg.Look = time.Nanosecond
+	cfg.Directions[0].Scope = scope.Scope{Include: []string{"in:*"}}
+	fill := func(names string) {
+		t.Helper()
+		if err := b.Client().Eval(t.Context(), "for i = 1, 20000 do redis.call('SET', ARGV[1] .. i, 'v') end return 'OK'", nil, names).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill("out:")
+	report := run(t, cfg)
+	want{"target-empty", "a-to-b", Warning, " of 20000 keys of the target and found none in scope"}.check(t, report)
+	want{"redis-reachable", "b", OK, ""}.check(t, report)
+	fill("in:")
+	want{"target-empty", "a-to-b", Error, "holds data that is not this link's"}.check(t, run(t, cfg))
+}
+
 func TestSettingsOfAServer(t *testing.T) {
 	for _, c := range []struct {
 		name string
