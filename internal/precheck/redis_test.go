@@ -241,6 +241,31 @@ func TestRightsOfTheRedisUser(t *testing.T) {
 	}
 }
 
+// The origin of a scope is asked for values that come into it.
+func TestRightsAtTheOriginOfAScope(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		scope scope.Scope
+		want  want
+	}{
+		{"all", scope.Scope{}, want{"redis-commands", "a", OK, ""}},
+		{"a part", scope.Scope{Include: []string{"in:*"}}, want{"redis-commands", "a", Error, "may not run DUMP, MEMORY, PEXPIRETIME"}},
+		{"a database", scope.Scope{Databases: []int32{0}}, want{"redis-commands", "a", Error, "may not run DUMP, MEMORY, PEXPIRETIME"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a := testkit.StartRedis(t)
+			cfg := twoWay(a, testkit.StartRedis(t))
+			cfg.Directions = cfg.Directions[:1]
+			cfg.Directions[0].Scope = c.scope
+			user(t, &cfg, "a", a, "~*", "&*", "+@all", "-dump", "-memory", "-pexpiretime", "-xadd", "-scan")
+			c.want.check(t, run(t, cfg))
+			user(t, &cfg, "a", a, "~*", "&*", "+@all", "-xadd", "-scan")
+			want{"redis-commands", "a", OK, "all"}.check(t, run(t, cfg))
+		})
+	}
+}
+
 func TestWhetherTheTargetIsEmpty(t *testing.T) {
 	mark := offsets.Mark{Generation: 1, TopicID: strings.Repeat("0", 32), Seq: 7}.String()
 	for _, c := range []struct {

@@ -149,20 +149,18 @@ func (s *site) commands(ctx context.Context) error {
 	judge("PING", s.pingErr)
 	judge("INFO", s.infoErr)
 	asked := 2
+	names, refusals, err := s.queueAll(ctx)
+	if err != nil {
+		return err
+	}
+	for i, name := range names {
+		judge(name, refusals[i])
+	}
+	asked += len(names)
 	var foreign error
-	if s.target {
-		names, refusals, err := s.queueAll(ctx)
-		if err != nil {
+	if s.target && len(denied) == 0 {
+		if foreign, err = s.foreignKey(ctx); err != nil {
 			return err
-		}
-		for i, name := range names {
-			judge(name, refusals[i])
-		}
-		asked += len(names)
-		if len(denied) == 0 {
-			if foreign, err = s.foreignKey(ctx); err != nil {
-				return err
-			}
 		}
 	}
 	switch {
@@ -188,16 +186,30 @@ func grant(commands []string) string {
 	return strings.Join(words, " ")
 }
 
+// wanted are the commands that are sent here.
+func (s *site) wanted() []sent {
+	both := s.twoWay() || s.scoped()
+	switch {
+	case s.target && both:
+		return slices.Concat(dataCommands, sizeCommands, valueCommands, twoWayCommands)
+	case s.target:
+		return slices.Concat(dataCommands, sizeCommands)
+	case both: // the origin of a scope
+		return slices.Concat(sizeCommands, valueCommands)
+	}
+	return nil
+}
+
 // queueAll returns the names of the commands that this version of the server
 // should have, and how each was refused.
 func (s *site) queueAll(ctx context.Context) (queued []string, refusals []error, err error) {
+	all := s.wanted()
+	if len(all) == 0 {
+		return nil, nil, nil
+	}
 	v, versionErr := parseVersion(s.info)
 	key := s.key()
-	pipeline := [][]string{{"SELECT", "0"}, {"WATCH", key}, {"GET", key}, {"UNWATCH"}, {"MULTI"}}
-	all := dataCommands
-	if s.twoWay() || s.scoped() {
-		all = append(all[:len(all):len(all)], twoWayCommands...)
-	}
+	pipeline := [][]string{{"SELECT", "0"}, {"WATCH", key}, {"UNWATCH"}, {"MULTI"}}
 	for _, c := range all {
 		if versionErr == nil && c.since > v.like {
 			continue
@@ -251,14 +263,23 @@ type sent struct {
 	lines string
 }
 
-// twoWayCommands are what a two-way link needs besides, to decide about
-// removals and to read the values of keys in conflict, and a link with a
-// scope, to flush what is in it and to read values that come into it.
-var twoWayCommands = []sent{{0, "EXISTS KEY, SCAN 0, DUMP KEY, MEMORY USAGE KEY, TYPE KEY, GETRANGE KEY 0 1, LRANGE KEY 0 1, ZRANGE KEY 0 1, HSCAN KEY 0, SSCAN KEY 0"}, {700, "PEXPIRETIME KEY"}}
+// valueCommands read the value of a key: of those in conflict on a two-way
+// link, and of those whose value comes into a scope.
+var valueCommands = []sent{
+	{0, "EXISTS KEY, DUMP KEY, MEMORY USAGE KEY, TYPE KEY, GETRANGE KEY 0 1, LRANGE KEY 0 1, ZRANGE KEY 0 1, HSCAN KEY 0, SSCAN KEY 0"},
+	{700, "PEXPIRETIME KEY"},
+}
+
+// sizeCommands are what those who write and those who read values need.
+var sizeCommands = []sent{{0, "STRLEN KEY, LLEN KEY, HLEN KEY, SCARD KEY, ZCARD KEY"}}
+
+// twoWayCommands are what a sink needs besides, to decide about removals on a
+// two-way link and to flush what is in a scope.
+var twoWayCommands = []sent{{0, "SCAN 0"}}
 
 // dataCommands are the commands that a sink sends.
 var dataCommands = []sent{
-	{0, "SET KEY v, DEL KEY, UNLINK KEY, PEXPIREAT KEY 1, PERSIST KEY, RENAME KEY KEY, MOVE KEY 1, RESTORE KEY 0 v, EVAL return 0"},
+	{0, "GET KEY, SET KEY v, DEL KEY, UNLINK KEY, PEXPIREAT KEY 1, PERSIST KEY, RENAME KEY KEY, MOVE KEY 1, RESTORE KEY 0 v, EVAL return 0"},
 	{0, "APPEND KEY v, INCR KEY, INCRBY KEY 1, DECR KEY, DECRBY KEY 1, SETRANGE KEY 0 v, SETBIT KEY 0 1, BITOP NOT KEY KEY, BITFIELD KEY SET u8 0 1, MSETNX KEY v"},
 	{0, "LPUSH KEY v, RPUSH KEY v, LPOP KEY, RPOP KEY, LINSERT KEY BEFORE v v, LREM KEY 0 v, LSET KEY 0 v, LTRIM KEY 0 1, RPOPLPUSH KEY KEY"},
 	{0, "SADD KEY v, SREM KEY v, SMOVE KEY KEY v, SINTERSTORE KEY KEY, SUNIONSTORE KEY KEY, SDIFFSTORE KEY KEY"},
@@ -266,7 +287,7 @@ var dataCommands = []sent{
 	{0, "ZADD KEY 1 v, ZREM KEY v, ZINCRBY KEY 1 v, ZPOPMIN KEY, ZPOPMAX KEY, ZUNIONSTORE KEY 1 KEY, ZINTERSTORE KEY 1 KEY"},
 	{0, "ZREMRANGEBYRANK KEY 0 1, ZREMRANGEBYSCORE KEY 0 1, ZREMRANGEBYLEX KEY - +, GEOADD KEY 1 1 v, SORT KEY STORE KEY, PFADD KEY v, PFMERGE KEY KEY"},
 	{0, "XADD KEY 1-1 f v, XDEL KEY 1-1, XTRIM KEY MAXLEN 1, XSETID KEY 1-1, XGROUP CREATE KEY g 0, XACK KEY g 1-1, XCLAIM KEY g c 0 1-1"},
-	{0, "STRLEN KEY, LLEN KEY, HLEN KEY, SCARD KEY, ZCARD KEY, XLEN KEY"},
+	{0, "XLEN KEY"},
 	{0, "PUBLISH KEY v, FLUSHDB, FLUSHALL, SWAPDB 0 1"},
 	{602, "COPY KEY KEY, LMOVE KEY KEY LEFT LEFT, ZDIFFSTORE KEY 1 KEY, ZRANGESTORE KEY KEY 0 1, GEOSEARCHSTORE KEY KEY FROMLONLAT 1 1 BYRADIUS 1 m"},
 	{700, "FUNCTION FLUSH"},
