@@ -47,6 +47,7 @@ type lane struct {
 	wake      chan struct{}
 	pos       offsets.Position // after the last unit appended
 	committed offsets.Position // in Kafka for certain
+	found     int64            // epoch of the position at the start
 	open      *batch           // being filled
 	begun     int              // records at its end whose group goes on
 	coming    int64            // bytes of a large unit that is being captured, 0 if it is not large
@@ -105,7 +106,7 @@ func newLane(cfg *Config, clock func() time.Time) *lane {
 func (l *lane) restore(p offsets.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pos, l.committed = p, p
+	l.pos, l.committed, l.found = p, p, p.Epoch
 	l.lastEvent, l.lastSeen = l.clock(), p.Seen
 }
 
@@ -132,6 +133,13 @@ func (l *lane) position() offsets.Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pos
+}
+
+// anew tells whether Kafka holds an epoch that began after the start.
+func (l *lane) anew() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.committed.Epoch > l.found
 }
 
 // seq is the seq of the last event appended.

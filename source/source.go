@@ -211,6 +211,10 @@ func (s *Source) heartbeats(ctx context.Context) error {
 // position that Kafka holds: from then on nothing born at the site is missed.
 func (s *Source) Attached() <-chan struct{} { return s.attached }
 
+// Begun tells whether Kafka holds the beginning of a snapshot of this source:
+// from then on the position says that it is due.
+func (s *Source) Begun() bool { return s.lane.anew() }
+
 // LastMark returns the last mark that the source has read in its site's
 // replication stream, once it has read up to replOffset (a fence) of the
 // history replid: a site that came back without its data has another one.

@@ -102,7 +102,7 @@ type half struct {
 	topicID string // known once the topic is there
 	source  *connector
 	sink    *connector
-	newSink func(own sink.OwnSource) *sink.Sink // known once the topic is there
+	newSink func(own sink.OwnSource, with how) *sink.Sink // known once the topic is there
 }
 
 // New binds the HTTP listener and wires the worker. It runs nothing yet.
@@ -116,7 +116,7 @@ func New(o Options) (*Worker, error) {
 	for _, d := range o.Directions {
 		w.halves = append(w.halves, &half{
 			Direction: d, topic: o.Link + "." + d.Name(),
-			source: &connector{name: "source-" + d.From, log: o.Log}, sink: &connector{name: "sink-" + d.To, log: o.Log},
+			source: newConnector("source-"+d.From, o.Log), sink: newConnector("sink-"+d.To, o.Log),
 		})
 	}
 	w.conflicts = w.newConflicts()
@@ -175,18 +175,29 @@ func (w *Worker) work(ctx context.Context) error {
 		}
 		return err
 	}
-	w.mu.Lock()
-	w.running = ctx
-	w.mu.Unlock()
-	for _, h := range w.halves {
-		h.source.start(ctx)
-		h.sink.start(ctx)
+	if err := w.start(ctx); err != nil {
+		return nil //nolint:nilerr // stopped before it began: an orderly end
 	}
 	w.watchTopics(ctx, client) // until ctx is done
 	w.o.Log.Info("draining")
-	for _, h := range w.halves {
-		h.source.awaitEnd()
-		h.sink.awaitEnd()
+	for _, c := range w.connectors() {
+		c.awaitEnd()
+	}
+	return nil
+}
+
+// start starts every connector. Nobody steers one before.
+func (w *Worker) start(ctx context.Context) error {
+	release, err := hold(ctx, w.connectors()...)
+	if err != nil {
+		return err
+	}
+	defer release()
+	w.mu.Lock()
+	w.running = ctx
+	w.mu.Unlock()
+	for _, c := range w.connectors() {
+		c.start(ctx)
 	}
 	return nil
 }

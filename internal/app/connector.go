@@ -15,10 +15,12 @@ import (
 )
 
 // connector runs one source or sink and keeps its state, in Kafka Connect's
-// words. Its methods may be called from any goroutine.
+// words. What changes its run (start, pause, resume, restart, halt) is for who
+// holds its turn; the other methods may be called from any goroutine.
 type connector struct {
 	name string
 	log  *slog.Logger
+	turn turn
 	// open makes a fresh source or sink. It may wait for what must come first.
 	open func(ctx context.Context, wait func(reason string)) (runner, error)
 
@@ -29,7 +31,9 @@ type connector struct {
 	current runner
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when the current run has ended
+	live    bool          // the current run has not recorded its end
 	how     how           // the next run is done
+	begun   how           // the last run was
 
 	failure error // the run is being ended for it, see fail
 
@@ -43,11 +47,39 @@ type connector struct {
 	wentBack func(ctx context.Context) error
 }
 
+func newConnector(name string, log *slog.Logger) *connector {
+	return &connector{name: name, log: log, turn: make(turn, 1)}
+}
+
+// turn is held by who steers a connector, through a whole sequence, so that
+// two requests never start it twice. Who waits for it gives up with its context:
+// a sink that asks for its source may be the one that its holder halts.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		t.giveBack()
+		return err
+	}
+	return nil
+}
+
+func (t turn) giveBack() { <-t }
+
 // how says what a run begins with, once.
 type how struct {
 	clear    bool // a sink passes what stopped it
 	newEpoch bool // a source begins with a snapshot
 	reseed   bool // a source empties its site and has it filled again
+}
+
+func (h how) or(o how) how {
+	return how{clear: h.clear || o.clear, newEpoch: h.newEpoch || o.newEpoch, reseed: h.reseed || o.reseed}
 }
 
 // runner is a source or a sink behind what the worker does to both.
@@ -61,12 +93,19 @@ type pauser interface {
 	Resume()
 }
 
-func pauserOf(r runner) (pauser, bool) {
-	o, ok := r.(interface{ pauser() (pauser, bool) })
-	if !ok {
-		return nil, false
+// beginner is a runner that tells whether the snapshot that it was to begin
+// with has begun: whoever takes its place goes on with it (a source).
+type beginner interface {
+	Begun() bool
+}
+
+// as returns the runner as what is asked for, without what is around it.
+func as[T any](r runner) (T, bool) {
+	if o, ok := r.(interface{ inner() runner }); ok {
+		r = o.inner()
 	}
-	return o.pauser()
+	t, ok := r.(T)
+	return t, ok
 }
 
 var errNotRunning = fmt.Errorf("the worker is starting or ending: %w", admin.ErrNotNow)
@@ -77,7 +116,7 @@ func (c *connector) start(parent context.Context) {
 	defer c.mu.Unlock()
 	ctx, cancel := context.WithCancel(parent)
 	done := make(chan struct{})
-	c.cancel, c.done = cancel, done
+	c.cancel, c.done, c.live = cancel, done, true
 	c.state, c.trace = admin.StateRunning, ""
 	go func() {
 		defer close(done)
@@ -133,7 +172,7 @@ func (c *connector) run(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	c.current = r
-	if p, ok := pauserOf(r); ok && c.state == admin.StatePaused {
+	if p, ok := as[pauser](r); ok && c.state == admin.StatePaused {
 		p.Pause()
 	}
 	c.mu.Unlock()
@@ -152,7 +191,7 @@ func (c *connector) end(ctx context.Context, err error) {
 	defer c.mu.Unlock()
 	c.reason = ""
 	failure := c.failure
-	c.failure = nil
+	c.failure, c.live = nil, false
 	switch {
 	case failure != nil:
 		c.state, c.trace = admin.StateFailed, failure.Error()
@@ -177,7 +216,7 @@ func (c *connector) end(ctx context.Context, err error) {
 func (c *connector) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.done != nil && !isDone(c.done) && c.state != admin.StateFailed {
+	if c.live {
 		c.failure = err
 		c.cancel()
 	}
@@ -195,17 +234,19 @@ func (c *connector) halt(ctx context.Context, state admin.State) error {
 	cancel()
 	select {
 	case <-done:
-		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for %s to end: %w", c.name, ctx.Err())
+		if !isDone(done) {
+			return fmt.Errorf("waiting for %s to end, after which it is to be resumed: %w", c.name, ctx.Err())
+		}
 	}
+	return nil
 }
 
 // pause stops the connector's work but keeps its place: a source goes on
 // reading its Redis into memory and spool, a sink keeps nothing but its mark.
 func (c *connector) pause(ctx context.Context) error {
 	c.mu.Lock()
-	p, ok := pauserOf(c.current)
+	p, ok := as[pauser](c.current)
 	running := c.state == admin.StateRunning
 	if ok && running {
 		p.Pause()
@@ -221,16 +262,15 @@ func (c *connector) pause(ctx context.Context) error {
 // resume ends a pause, or starts a connector that stopped or failed.
 func (c *connector) resume(ctx context.Context, parent context.Context, with how) error {
 	c.mu.Lock()
-	p, ok := pauserOf(c.current)
-	state := c.state
-	if ok && state == admin.StatePaused && !isDone(c.done) && !with.newEpoch {
+	p, ok := as[pauser](c.current)
+	goesOn := c.live && c.failure == nil && !with.newEpoch
+	if goesOn && ok && c.state == admin.StatePaused {
 		p.Resume()
 		c.state = admin.StateRunning
-		c.mu.Unlock()
-		return nil
 	}
+	running := goesOn && c.state == admin.StateRunning
 	c.mu.Unlock()
-	if state == admin.StateRunning && !with.newEpoch {
+	if running {
 		return nil
 	}
 	return c.restart(ctx, parent, with)
@@ -245,17 +285,22 @@ func (c *connector) restart(ctx, parent context.Context, with how) error {
 		return errNotRunning
 	}
 	c.mu.Lock()
-	c.how = with
+	c.how = c.how.or(with)
 	c.mu.Unlock()
 	c.start(parent)
 	return nil
 }
 
+// takeHow returns what the run that is being made begins with. A snapshot that
+// the run before was ended too early to begin is still due: someone waits for it.
 func (c *connector) takeHow() how {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	with := c.how
-	c.how = how{}
+	if b, ok := as[beginner](c.current); ok && !b.Begun() {
+		with.newEpoch = with.newEpoch || c.begun.newEpoch
+	}
+	c.how, c.begun = how{}, with
 	return with
 }
 
@@ -269,7 +314,10 @@ func (c *connector) snapshot() (state admin.State, trace, reason string, r runne
 	return c.state, c.trace, c.reason, c.current
 }
 
+// awaitEnd waits until the connector has ended for good: its parent is done.
 func (c *connector) awaitEnd() {
+	c.turn <- struct{}{} // who holds it either has begun a run or begins none any more
+	defer c.turn.giveBack()
 	c.mu.Lock()
 	done := c.done
 	c.mu.Unlock()

@@ -10,33 +10,21 @@ import (
 
 // Resync empties a site and has it filled again by the other one.
 func (w *Worker) Resync(ctx context.Context, site string) error {
-	running, err := w.life()
-	if err != nil {
-		return err
-	}
 	if _, ok := w.o.Sites[site]; !ok {
 		return fmt.Errorf("%w: this link has no site %s", admin.ErrUnknownConnector, site)
 	}
-	for _, h := range w.halves {
-		switch o := w.opposite(h); {
-		case h.To != site:
-		case o == nil:
-			return w.resyncTarget(ctx, running, h)
-		default:
-			return w.resyncSite(ctx, running, o, h)
+	return w.holding(ctx, func(running context.Context) error {
+		for _, h := range w.halves {
+			switch o := w.opposite(h); {
+			case h.To != site:
+			case o == nil:
+				return resyncTarget(ctx, running, h)
+			default:
+				return w.resyncSite(ctx, running, o, h)
+			}
 		}
-	}
-	return fmt.Errorf("site %s is the origin of a one-way link: nothing fills it", site)
-}
-
-// life is the context that connectors run in.
-func (w *Worker) life() (context.Context, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.running == nil || w.running.Err() != nil {
-		return nil, errNotRunning
-	}
-	return w.running, nil
+		return fmt.Errorf("site %s is the origin of a one-way link: nothing fills it", site)
+	}, w.connectors()...)
 }
 
 // resyncSite fills a site of a two-way link. Its own source does it: it follows
@@ -52,11 +40,9 @@ func (w *Worker) resyncSite(ctx, running context.Context, own, opposite *half) e
 	if err := own.source.restart(ctx, running, how{reseed: true}); err != nil {
 		return err
 	}
-	for _, h := range w.halves {
-		for _, c := range []*connector{h.source, h.sink} {
-			if err := c.resume(ctx, running, how{clear: true}); err != nil {
-				return err
-			}
+	for _, c := range w.connectors() {
+		if err := c.resume(ctx, running, how{clear: true}); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -64,27 +50,24 @@ func (w *Worker) resyncSite(ctx, running context.Context, own, opposite *half) e
 
 // resyncTarget fills the target of a one-way link: its sink empties it, and the
 // origin's source begins a snapshot.
-func (w *Worker) resyncTarget(ctx, running context.Context, h *half) error {
-	if err := h.sink.halt(ctx, admin.StateStopped); err != nil {
-		return err
-	}
+func resyncTarget(ctx, running context.Context, h *half) error {
 	if err := h.source.halt(ctx, admin.StateStopped); err != nil {
 		return err
 	}
-	if err := h.newSink(nil).Reseed(ctx); err != nil { // nothing was changed: as before
-		return errors.Join(err, h.source.restart(ctx, running, how{}), h.sink.restart(ctx, running, how{}))
+	if err := h.sink.halt(ctx, admin.StateStopped); err != nil {
+		return errors.Join(err, h.source.restart(ctx, running, how{}))
 	}
-	if err := h.source.restart(ctx, running, how{newEpoch: true}); err != nil {
-		return err
-	}
-	return h.sink.restart(ctx, running, how{clear: true})
+	err := h.newSink(nil, how{}).Reseed(ctx)
+	emptied := err == nil // else nothing was changed: as before
+	return errors.Join(err,
+		h.source.restart(ctx, running, how{newEpoch: emptied}),
+		h.sink.restart(ctx, running, how{clear: emptied}))
 }
 
-// beginSnapshot has a direction's source begin an epoch.
+// beginSnapshot has a direction's source begin an epoch. It is the sink that
+// asks, and it may be halted meanwhile: the source is started all the same.
 func (w *Worker) beginSnapshot(ctx context.Context, h *half) error {
-	running, err := w.life()
-	if err != nil {
-		return err
-	}
-	return h.source.restart(ctx, running, how{newEpoch: true})
+	return w.holding(ctx, func(running context.Context) error {
+		return h.source.restart(running, running, how{newEpoch: true})
+	}, h.source)
 }

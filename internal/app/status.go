@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -144,51 +143,4 @@ func (w *Worker) Ready() []string {
 		}
 	}
 	return reasons
-}
-
-// Pause stops a connector's work and keeps its place.
-func (w *Worker) Pause(ctx context.Context, name string) error {
-	return w.steer(name, func(c *connector, _ context.Context) error { return c.pause(ctx) })
-}
-
-// Resume ends Pause and Stop, and starts a failed connector again; a sink
-// passes the event that stopped it.
-func (w *Worker) Resume(ctx context.Context, name string) error {
-	return w.steer(name, func(c *connector, parent context.Context) error { return c.resume(ctx, parent, how{clear: true}) })
-}
-
-// Snapshot makes a source begin a new epoch.
-func (w *Worker) Snapshot(ctx context.Context, name string) error {
-	for _, h := range w.halves {
-		if h.sink.name == name {
-			return fmt.Errorf("%s is a sink, and only a source takes a snapshot: ask %s", name, h.source.name)
-		}
-	}
-	return w.steer(name, func(c *connector, parent context.Context) error { return c.resume(ctx, parent, how{newEpoch: true}) })
-}
-
-// Stop ends a connector and frees what it holds.
-func (w *Worker) Stop(ctx context.Context, name string) error {
-	return w.steer(name, func(c *connector, _ context.Context) error { return c.halt(ctx, admin.StateStopped) })
-}
-
-// Restart ends a connector and starts it again.
-func (w *Worker) Restart(ctx context.Context, name string) error {
-	return w.steer(name, func(c *connector, parent context.Context) error { return c.restart(ctx, parent, how{}) })
-}
-
-func (w *Worker) steer(name string, do func(c *connector, parent context.Context) error) error {
-	for _, h := range w.halves {
-		for _, c := range []*connector{h.source, h.sink} {
-			if c.name != name {
-				continue
-			}
-			running, err := w.life()
-			if err != nil {
-				return err
-			}
-			return do(c, running)
-		}
-	}
-	return fmt.Errorf("%w: %s", admin.ErrUnknownConnector, name)
 }

@@ -75,7 +75,7 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 		}
 		return observed[*source.Source]{source.New(cfg), w.registry}, nil
 	}
-	h.newSink = func(own sink.OwnSource) *sink.Sink {
+	h.newSink = func(own sink.OwnSource, with how) *sink.Sink {
 		var deadLetter sink.DeadLetter
 		if h.DeadLetter {
 			deadLetter = sink.DeadLetter{Topic: w.deadLetterTopic(), MaxBytes: int32(w.o.MaxEventBytes + 2*topicHeadroom)}
@@ -83,7 +83,7 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 		return sink.New(sink.Config{
 			Link: w.o.Link, Direction: h.Name(), Lane: lane, Target: h.To, Topic: h.topic, TopicID: h.topicID, Group: "twinlog." + w.o.Link + "." + h.Name(),
 			Redis: w.o.Sites[h.To], Kafka: client, Clients: w.registry, Decoder: schema.NewDecoder(c.registry), Own: own, Ledger: w.ledgers[h.To], Scope: h.Scope, OwnTopic: w.topicFrom(h.To),
-			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: h.sink.takeHow().clear, DeadLetter: deadLetter, MaxMemory: share,
+			Intercept: h.Existing == "intercept" && h.Snapshot != source.SnapshotNoData, ExpiryGrace: w.o.ExpiryGrace, SnapshotOnly: h.Snapshot == source.SnapshotInitialOnly, ClearHalt: with.clear, DeadLetter: deadLetter, MaxMemory: share,
 			Instance: w.instance, BeginSnapshot: func(ctx context.Context) error { return w.beginSnapshot(ctx, h) },
 			Log: w.o.Log, Metrics: sinkMetrics, Hook: w.o.Hook,
 		})
@@ -93,7 +93,7 @@ func (w *Worker) wire(h *half, client []kgo.Opt, c codec) {
 		if err != nil {
 			return nil, err
 		}
-		return observed[*sink.Sink]{h.newSink(own), w.registry}, nil
+		return observed[*sink.Sink]{h.newSink(own, h.sink.takeHow()), w.registry}, nil
 	}
 }
 
@@ -205,20 +205,17 @@ func (w *Worker) spoolShare() int64 { return w.o.SpoolBytes / int64(len(w.halves
 // ledgerShare is the part of limits.memory that a ledger may have.
 const ledgerShare = 8
 
+// sourceOf and sinkOf return what a connector runs, or ran last; nil before.
 func sourceOf(c *connector) *source.Source {
 	_, _, _, r := c.snapshot()
-	if o, ok := r.(observed[*source.Source]); ok {
-		return o.runner
-	}
-	return nil
+	s, _ := as[*source.Source](r)
+	return s
 }
 
 func sinkOf(c *connector) *sink.Sink {
 	_, _, _, r := c.snapshot()
-	if o, ok := r.(observed[*sink.Sink]); ok {
-		return o.runner
-	}
-	return nil
+	s, _ := as[*sink.Sink](r)
+	return s
 }
 
 // observed is a source or sink whose gauges are registered while it runs.
@@ -236,11 +233,7 @@ func (o observed[R]) Run(ctx context.Context) error {
 	return o.runner.Run(ctx)
 }
 
-// pauser tells whether the runner goes on reading while paused.
-func (o observed[R]) pauser() (pauser, bool) {
-	p, ok := any(o.runner).(pauser)
-	return p, ok
-}
+func (o observed[R]) inner() runner { return o.runner }
 
 // phase is what a direction does, in the words of DESIGN.md 9.
 func phase(s *source.Source) (string, source.Status) {
