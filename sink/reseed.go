@@ -21,40 +21,41 @@ import (
 
 // Reseed empties the target, as far as it is in scope. What the topic holds up
 // to the next SNAPSHOT_BEGIN is not applied there any more. The sink must not
-// run, and the origin's source is to begin a snapshot afterwards.
-func (s *Sink) Reseed(ctx context.Context) error {
+// run. The origin's source is to begin a snapshot afterwards if the target was
+// emptied, which may be so with an error too: the answer may be lost.
+func (s *Sink) Reseed(ctx context.Context) (emptied bool, err error) {
 	conn, err := redis.Dial(ctx, s.cfg.Redis)
 	if err != nil {
-		return fmt.Errorf("target %s: %w", s.cfg.Target, err)
+		return false, fmt.Errorf("target %s: %w", s.cfg.Target, err)
 	}
 	defer conn.Close()
 	t := &target{cfg: &s.cfg, conn: conn, markKey: offsets.MarkKey(s.cfg.Link, s.cfg.Direction, s.cfg.Lane)}
 	if err := t.inspect(ctx); err != nil {
-		return err
+		return false, err
 	}
 	old, _, err := t.readMark(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	here := s.cfg.Scope.AtTarget()
 	if offsets.EmptiesDB(&here, 0) {
 		if err := t.refuseOtherLinks(ctx); err != nil {
-			return err
+			return false, err
 		}
 	}
 	mark, err := s.endOfTopic(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	mark.Generation = old.Generation + 1
 	s.cfg.Log.Warn("re-seeding: the site is emptied and filled again by a snapshot of the other one", "site", s.cfg.Target, "seq", mark.Seq)
 	commands := append(offsets.Emptying(&here, s.cfg.Link),
 		[]string{"SET", t.markKey, mark.String()}, []string{"SET", offsets.ReseedKey(s.cfg.Link), s.cfg.Instance})
-	if err := t.transaction(ctx, commands); err != nil {
-		return fmt.Errorf("emptying target %s: %w", s.cfg.Target, err)
+	if emptied, err = t.transaction(ctx, commands); err != nil {
+		return emptied, fmt.Errorf("emptying target %s: %w", s.cfg.Target, err)
 	}
 	s.hook("reseeded")
-	return nil
+	return true, nil
 }
 
 // endOfTopic is the mark of a target for which the topic holds nothing more.
@@ -83,35 +84,36 @@ func (t *target) refuseOtherLinks(ctx context.Context) error {
 	})
 }
 
-// transaction runs commands in one MULTI, all or none.
-func (t *target) transaction(ctx context.Context, commands [][]string) error {
+// transaction runs commands in one MULTI, all or none. Unless its EXEC was
+// refused, they may have run.
+func (t *target) transaction(ctx context.Context, commands [][]string) (ran bool, err error) {
 	t.conn.Command("MULTI")
 	for _, c := range commands {
 		t.conn.Command(c...)
 	}
 	t.conn.Command("EXEC")
 	if err := t.conn.Flush(ctx); err != nil {
-		return t.cut(err)
+		return true, t.cut(err)
 	}
 	var refused error
 	for range len(commands) + 1 {
 		reply, err := t.receive(ctx)
 		if err != nil {
-			return err
+			return true, err
 		}
 		refused = errors.Join(refused, reply.Err())
 	}
 	exec, err := t.receive(ctx)
 	if err != nil {
-		return err
+		return true, err
 	}
 	for i := range exec.Elems {
 		refused = errors.Join(refused, exec.Elems[i].Err())
 	}
 	if exec.Null {
-		return errMarkMoved
+		return false, errMarkMoved
 	}
-	return errors.Join(refused, exec.Err())
+	return exec.Err() == nil, errors.Join(refused, exec.Err())
 }
 
 // refill is what a sink knows of a target that was emptied to be filled again:

@@ -57,8 +57,7 @@ func resyncTarget(ctx, running context.Context, h *half) error {
 	if err := h.sink.halt(ctx, admin.StateStopped); err != nil {
 		return errors.Join(err, h.source.restart(ctx, running, how{}))
 	}
-	err := h.newSink(nil, how{}).Reseed(ctx)
-	emptied := err == nil // else nothing was changed: as before
+	emptied, err := h.newSink(nil, how{}).Reseed(ctx)
 	return errors.Join(err,
 		h.source.restart(ctx, running, how{newEpoch: emptied}),
 		h.sink.restart(ctx, running, how{clear: emptied}))

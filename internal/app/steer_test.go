@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,4 +86,57 @@ func (l *link) directions() []admin.Direction {
 		l.t.Fatal(err)
 	}
 	return st.Directions
+}
+
+// The answer to what empties the target is lost, and the worker goes on: the
+// target is filled all the same.
+func TestATargetWhoseEmptyingWasNotConfirmedIsFilled(t *testing.T) {
+	l := newLink(t, linkOptions{directions: oneWay, argsA: wideBacklog()})
+	front := newRelay(t, l.b.Addr())
+	var armed atomic.Bool
+	front.passing = func() func([]byte) ([]byte, bool) {
+		return func(b []byte) ([]byte, bool) {
+			if strings.Contains(string(b), "QUEUED") && armed.CompareAndSwap(true, false) {
+				return nil, false
+			}
+			return b, true
+		}
+	}
+	front.opens(t, l)
+	l.sets(l.a, "a", 1000, "1")
+	l.run()
+	l.caughtUp()
+	l.sets(l.b, "rubbish", 100, "1")
+	client(t, l.b, "ACL SETUSER default -flushall -flushdb")
+	if code, out, talk := l.worker.Run(t.Context(), "resync", "--site", "b"); code != 1 || !strings.Contains(string(talk), "NOPERM") {
+		t.Errorf("twinlog resync without the right to: exit code %d: %s%s", code, out, talk)
+	}
+	client(t, l.b, "ACL SETUSER default +flushall +flushdb")
+	l.sets(l.a, "later", 1, "1")
+	testkit.Eventually(t, time.Minute, func() error { return l.sameValue("later:0") })
+	if epoch := l.directions()[0].Source.Epoch; epoch != 1 {
+		t.Errorf("epoch %d began although nothing was emptied", epoch)
+	}
+	l.reads(l.b, "rubbish:0", "1")
+	l.steer("sink-b", "stop")
+	armed.Store(true)
+	if code, out, talk := l.worker.Run(t.Context(), "resync", "--site", "b"); code != 1 || !strings.Contains(string(talk), "emptying target b") {
+		t.Errorf("twinlog resync: exit code %d: %s%s", code, out, talk)
+	}
+	l.reads(l.b, "rubbish:0", "")
+	l.endEqualWithin(time.Minute, grace)
+	l.reads(l.b, "a:999", "1")
+}
+
+// opens opens the relay and leads the worker of a link through it to its server.
+func (r *relay) opens(t *testing.T, l *link) {
+	t.Helper()
+	r.open(t)
+	yaml, err := os.ReadFile(l.worker.Config())
+	if err == nil {
+		err = os.WriteFile(l.worker.Config(), []byte(strings.ReplaceAll(string(yaml), r.to, r.addr)), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
