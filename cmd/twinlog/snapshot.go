@@ -31,8 +31,8 @@ is no fork and no full synchronisation. Keys that only the target holds are left
 alone, but for a single key, named without *, ?, [ or \: if the origin does not
 have it, it is removed at the target.
 
-The worker goes on when this command is ended, and after a restart from where it
-was; --stop ends it. One at a time for each direction.`,
+The worker goes on when this command is ended, and, once it has begun, after a
+restart from where it was; --stop ends it. One at a time for each direction.`,
 		Example: `  twinlog snapshot -c twinlog.yml --direction a-to-b --match 'user:*' --rate 1000/s
   twinlog snapshot -c twinlog.yml --direction a-to-b --match cart:4711
   twinlog snapshot -c twinlog.yml --direction a-to-b --stop`,
@@ -109,10 +109,14 @@ func (s *snapshotKeys) run(ctx context.Context) error {
 		return err
 	}
 	var begun struct {
-		ID string `json:"id"`
+		ID    string `json:"id"`
+		Begun bool   `json:"begun"`
 	}
 	if err := json.Unmarshal(body, &begun); err != nil {
 		return fmt.Errorf("reading the worker's answer: %w", err)
+	}
+	if !begun.Begun {
+		_, _ = fmt.Fprintln(s.progress, "accepted, and not begun yet: if the worker is started again before it begins, ask again")
 	}
 	end, err := s.follow(ctx, begun.ID)
 	if err != nil {

@@ -8,20 +8,21 @@ import (
 )
 
 // snapshotKeys begins to publish chosen keys again. They are chosen by the
-// parameters match (percent-encoded bytes), db and rate; the answer has the id.
+// parameters match (percent-encoded bytes), db and rate; the answer has the id
+// and whether it has begun.
 func (s *Server) snapshotKeys(w http.ResponseWriter, r *http.Request) {
 	direction := r.PathValue("direction")
-	id := ""
+	id, begun := "", false
 	ok := s.act(w, r, direction, "sending keys again", func(ctx context.Context, direction string) error {
 		keys, err := keysOf(r)
 		if err != nil {
 			return err
 		}
-		id, err = s.worker.SnapshotKeys(ctx, direction, keys)
+		id, begun, err = s.worker.SnapshotKeys(ctx, direction, keys)
 		return err
 	})
 	if ok {
-		s.writeJSON(w, http.StatusAccepted, map[string]string{"id": id})
+		s.writeJSON(w, http.StatusAccepted, map[string]any{"id": id, "begun": begun})
 	}
 }
 

@@ -68,8 +68,8 @@ func (f *fakeWorker) Snapshot(ctx context.Context, name string) error {
 
 func (f *fakeWorker) Resync(ctx context.Context, site string) error { return f.do(ctx, "resync "+site) }
 
-func (f *fakeWorker) SnapshotKeys(ctx context.Context, direction string, k Keys) (string, error) {
-	return "x1", f.do(ctx, fmt.Sprintf("snapshot %s %q db %d rate %d", direction, k.Match, k.DB, k.Rate))
+func (f *fakeWorker) SnapshotKeys(ctx context.Context, direction string, k Keys) (string, bool, error) {
+	return "x1", true, f.do(ctx, fmt.Sprintf("snapshot %s %q db %d rate %d", direction, k.Match, k.DB, k.Rate))
 }
 
 func (f *fakeWorker) StopKeys(ctx context.Context, direction string) error {

@@ -41,7 +41,7 @@ func TestRequests(t *testing.T) {
 		{name: "resume with a snapshot is accepted", method: "PUT", path: "/connectors/source-a/resume?snapshot=true", wantCode: 202, wantBody: "=", wantDone: []string{"snapshot source-a"}},
 		{name: "a site is filled again", method: "PUT", path: "/sites/b/resync", wantCode: 202, wantBody: "=", wantDone: []string{"resync b"}},
 		{name: "a site that is not there", method: "PUT", path: "/sites/c/resync", worker: func(f *fakeWorker) { f.err = ErrUnknownConnector }, wantCode: 404, wantBody: "c is not being filled again", wantDone: []string{"resync c"}},
-		{name: "chosen keys are sent again", method: "PUT", path: "/directions/a-to-b/snapshot?match=user%3A%FF*&db=3&rate=50", wantCode: 202, wantBody: "={\n  \"id\": \"x1\"\n}\n", wantDone: []string{`snapshot a-to-b "user:\xff*" db 3 rate 50`}},
+		{name: "chosen keys are sent again", method: "PUT", path: "/directions/a-to-b/snapshot?match=user%3A%FF*&db=3&rate=50", wantCode: 202, wantBody: "={\n  \"begun\": true,\n  \"id\": \"x1\"\n}\n", wantDone: []string{`snapshot a-to-b "user:\xff*" db 3 rate 50`}},
 		{name: "all keys are sent again", method: "PUT", path: "/directions/a-to-b/snapshot", wantCode: 202, wantBody: "x1", wantDone: []string{`snapshot a-to-b "" db -1 rate 0`}},
 		{name: "a rate is a number", method: "PUT", path: "/directions/a-to-b/snapshot?rate=fast", wantCode: 400, wantBody: "rate=\\\"fast\\\" is not a whole number"},
 		{name: "what cannot be is the asker's fault", method: "PUT", path: "/directions/a-to-b/snapshot", worker: func(f *fakeWorker) { f.err = ErrInvalid }, wantCode: 400, wantBody: "a-to-b is not sending keys again", wantDone: []string{`snapshot a-to-b "" db -1 rate 0`}},

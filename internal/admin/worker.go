@@ -35,9 +35,9 @@ type Worker interface {
 	Resync(ctx context.Context, site string) error
 
 	// SnapshotKeys begins to publish chosen keys of a direction again and returns
-	// the id under which Status shows it; StopKeys ends that. What can never be
-	// is ErrInvalid.
-	SnapshotKeys(ctx context.Context, direction string, keys Keys) (id string, err error)
+	// the id under which Status shows it, and whether it has begun: before that, a
+	// restart forgets it. StopKeys ends it. What can never be is ErrInvalid.
+	SnapshotKeys(ctx context.Context, direction string, keys Keys) (id string, begun bool, err error)
 	StopKeys(ctx context.Context, direction string) error
 
 	// Validate runs the pre-check. What it finds is in the Validation; an error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"twinlog/internal/admin"
 	"twinlog/offsets"
@@ -11,24 +12,45 @@ import (
 )
 
 // SnapshotKeys makes a direction's source publish chosen keys again.
-func (w *Worker) SnapshotKeys(_ context.Context, direction string, keys admin.Keys) (string, error) {
+func (w *Worker) SnapshotKeys(ctx context.Context, direction string, keys admin.Keys) (id string, begun bool, err error) {
 	h, s, err := w.sourceFor(direction)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	quarantined := 0
 	if k := sinkOf(h.sink); k != nil {
 		quarantined, _ = k.Quarantine()
 	}
-	id, err := s.SnapshotKeys(source.KeysRequest{Match: keys.Match, DB: keys.DB, Rate: keys.Rate, Changes: quarantined > 0})
+	id, err = s.SnapshotKeys(source.KeysRequest{Match: keys.Match, DB: keys.DB, Rate: keys.Rate, Changes: quarantined > 0})
 	var busy *source.BusyError
 	switch {
 	case errors.Is(err, source.ErrNotStreaming), errors.As(err, &busy):
-		return "", fmt.Errorf("%w: %w", admin.ErrNotNow, err)
+		return "", false, fmt.Errorf("%w: %w", admin.ErrNotNow, err)
 	case err != nil:
-		return "", fmt.Errorf("%w: %w", admin.ErrInvalid, err)
+		return "", false, fmt.Errorf("%w: %w", admin.ErrInvalid, err)
 	}
-	return id, nil
+	return id, awaitKeys(ctx, s, id), nil
+}
+
+// begins is how long a snapshot of chosen keys may take to begin before the
+// answer says that it has not.
+const begins = 3 * time.Second
+
+// awaitKeys waits until Kafka holds that a snapshot of chosen keys is under
+// way: from then on nothing forgets it.
+func awaitKeys(ctx context.Context, s *source.Source, id string) (begun bool) {
+	ctx, cancel := context.WithTimeout(ctx, begins)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for s.Status().Committed.OnDemand.ID != id {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
 }
 
 // StopKeys ends that.

@@ -116,6 +116,43 @@ func TestKeysSentAgainMendTheTargetWhoeverDiesMeanwhile(t *testing.T) {
 	}
 }
 
+// What the worker says has begun outlives it; what it could not begin, since
+// its source publishes nothing, it does not say of.
+func TestKeysOfWhichTheAnswerSaysThatTheyAreSentOutliveTheWorker(t *testing.T) {
+	l := newLink(t, linkOptions{directions: oneWay, argsA: wideBacklog()})
+	l.sets(l.a, "k", 100, "1")
+	l.run()
+	asked := func(want bool) (id string) {
+		t.Helper()
+		code, body, err := l.worker.Put("/directions/a-to-b/snapshot?rate=1")
+		var answer struct {
+			ID    string
+			Begun bool
+		}
+		if err == nil {
+			err = json.Unmarshal(body, &answer)
+		}
+		if err != nil || code != 202 || answer.ID == "" || answer.Begun != want {
+			t.Fatalf("the answer is %d %s %v, want one that has begun: %v", code, body, err, want)
+		}
+		return answer.ID
+	}
+	for range 3 {
+		id := asked(true)
+		l.worker.Kill()
+		l.run()
+		if at, err := l.onDemand("a-to-b", id); err != nil || at.State != admin.OnDemandRunning {
+			t.Errorf("behind a restart it is %+v: %v", at, err)
+		}
+		l.twinlog("snapshot", "--direction", "a-to-b", "--stop")
+		l.sent("a-to-b", id)
+	}
+	l.pause("source-a")
+	id := asked(false)
+	l.resume("source-a")
+	l.begun("a-to-b", id, 1)
+}
+
 // While both sites write, what is sent again takes nothing away.
 func TestCrashWhileKeysAreSentAgainUnderLoad(t *testing.T) {
 	l := newLink(t, linkOptions{argsA: wideBacklog(), argsB: wideBacklog()})
