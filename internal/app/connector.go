@@ -36,6 +36,7 @@ type connector struct {
 	begun   how           // the last run was
 
 	failure error // the run is being ended for it, see fail
+	failed  error // why the last run did
 
 	// takenOver is told that another process does this work. Without it the
 	// connector takes its work back.
@@ -117,7 +118,7 @@ func (c *connector) start(parent context.Context) {
 	ctx, cancel := context.WithCancel(parent)
 	done := make(chan struct{})
 	c.cancel, c.done, c.live = cancel, done, true
-	c.state, c.trace = admin.StateRunning, ""
+	c.state, c.trace, c.failed = admin.StateRunning, "", nil
 	go func() {
 		defer close(done)
 		defer cancel()
@@ -194,7 +195,7 @@ func (c *connector) end(ctx context.Context, err error) {
 	c.failure, c.live = nil, false
 	switch {
 	case failure != nil:
-		c.state, c.trace = admin.StateFailed, failure.Error()
+		c.state, c.trace, c.failed = admin.StateFailed, failure.Error(), failure
 		c.log.Error("connector stands down", "connector", c.name, "error", failure)
 	case errors.Is(err, source.ErrSnapshotDone), errors.Is(err, sink.ErrSnapshotDone):
 		c.state = admin.StateStopped
@@ -207,7 +208,7 @@ func (c *connector) end(ctx context.Context, err error) {
 			c.log.Warn("not ended in order; the next start goes on from what is committed", "connector", c.name, "error", err)
 		}
 	default:
-		c.state, c.trace = admin.StateFailed, err.Error()
+		c.state, c.trace, c.failed = admin.StateFailed, err.Error(), err
 		c.log.Error("connector failed", "connector", c.name, "error", err)
 	}
 }
@@ -302,6 +303,22 @@ func (c *connector) takeHow() how {
 	}
 	c.how, c.begun = how{}, with
 	return with
+}
+
+// isEmptying tells whether a source is to empty its site and has not yet.
+func (c *connector) isEmptying() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, ok := as[beginner](c.current)
+	due := c.begun.reseed && (!ok || !b.Begun())
+	return c.live && (c.how.reseed || due)
+}
+
+// whyFailed returns why the last run did, nil if it did not.
+func (c *connector) whyFailed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
 }
 
 // snapshot returns the state that /status shows.

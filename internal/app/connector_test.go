@@ -14,6 +14,7 @@ import (
 	"twinlog/internal/admin"
 	"twinlog/internal/redis"
 	"twinlog/internal/testkit"
+	"twinlog/offsets"
 	"twinlog/source"
 )
 
@@ -55,11 +56,12 @@ func opens(t *testing.T, c *connector, do func(ctx context.Context) error) {
 
 // fakeLink is a running worker of a two-way link whose connectors do nothing.
 func fakeLink(t *testing.T) *Worker {
-	w := &Worker{o: Options{Sites: map[string]redis.Config{"a": {}, "b": {}}}}
+	w := &Worker{o: Options{Sites: map[string]redis.Config{"a": {}, "b": {}}}, ledgers: map[string]*offsets.Ledger{}}
 	for _, d := range []Direction{{From: "a", To: "b"}, {From: "b", To: "a"}} {
 		log := slog.New(slog.DiscardHandler)
 		h := &half{Direction: d, source: newConnector("source-"+d.From, log), sink: newConnector("sink-"+d.To, log)}
 		w.halves = append(w.halves, h)
+		w.ledgers[d.From] = offsets.NewLedger(offsets.LedgerConfig{Site: d.From, Dir: t.TempDir(), Rules: rules()})
 		opens(t, h.source, untilStopped)
 		opens(t, h.sink, untilStopped)
 	}

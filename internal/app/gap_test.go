@@ -269,6 +269,7 @@ func TestASiteThatCameBackEmptyStopsBothDirectionsUntilItIsFilledAgain(t *testin
 			}
 			l.sets(peer, "meanwhile", 100, "1")
 			l.sets(site, "rubbish", 100, "1")
+			l.refusesToEmpty(other(empty), "that lost its data")
 			l.twinlog("resync", "--site", empty)
 			load := l.load("during", peer)
 			random := rand.New(rand.NewPCG(seedOf(t), 5))
@@ -295,6 +296,50 @@ func TestASiteThatCameBackEmptyStopsBothDirectionsUntilItIsFilledAgain(t *testin
 				l.reads(r, "rubbish:0", "")
 				l.reads(r, "own:99", "1")
 			}
+		})
+	}
+}
+
+// refusesToEmpty checks that a site that fills the other one is not emptied.
+func (l *link) refusesToEmpty(name, why string) {
+	l.t.Helper()
+	site, _ := l.sites(name)
+	before := l.keys(site)
+	if code, out, talk := l.worker.Run(l.t.Context(), "resync", "--site", name); code != 1 || !strings.Contains(string(talk), why) {
+		l.t.Errorf("twinlog resync --site %s: exit code %d, want 1 with %q: %s%s", name, code, why, out, talk)
+	}
+	if after := l.keys(site); after < before {
+		l.t.Errorf("site %s has %d keys, it had %d", name, after, before)
+	}
+}
+
+func other(site string) string {
+	if site == "a" {
+		return "b"
+	}
+	return "a"
+}
+
+// While a site waits for the values of the other one, that one is not emptied.
+func TestASiteThatFillsTheOtherIsNotEmptied(t *testing.T) {
+	for _, empty := range []string{"a", "b"} {
+		t.Run(empty, func(t *testing.T) {
+			t.Parallel()
+			slow := wideBacklog("--repl-diskless-sync-delay", "5") // until a copy begins
+			l := newLink(t, linkOptions{argsA: slow, argsB: slow})
+			l.sets(l.a, "a", 1000, "1")
+			l.run()
+			l.sets(l.b, "b", 1000, "1")
+			l.endEqual(grace)
+			l.twinlog("resync", "--site", empty)
+			l.refusesToEmpty(other(empty), "is being filled again")
+			l.endEqual(grace)
+			l.reads(l.a, "b:999", "1")
+			l.reads(l.b, "a:999", "1")
+			l.twinlog("resync", "--site", other(empty))
+			l.endEqual(grace)
+			l.reads(l.a, "b:999", "1")
+			l.reads(l.b, "a:999", "1")
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"twinlog/internal/admin"
+	"twinlog/source"
 )
 
 // Resync empties a site and has it filled again by the other one.
@@ -31,6 +32,9 @@ func (w *Worker) Resync(ctx context.Context, site string) error {
 // the site from where it was emptied and asks the other side for its values.
 // All connectors that stopped go on.
 func (w *Worker) resyncSite(ctx, running context.Context, own, opposite *half) error {
+	if err := w.canFill(own, opposite); err != nil {
+		return err
+	}
 	if err := own.sink.halt(ctx, admin.StateStopped); err != nil {
 		return err
 	}
@@ -46,6 +50,25 @@ func (w *Worker) resyncSite(ctx, running context.Context, own, opposite *half) e
 		}
 	}
 	return nil
+}
+
+// canFill refuses to empty a site while it is the only one that has the data.
+func (w *Worker) canFill(own, opposite *half) error {
+	_, _, waiting := w.ledgers[opposite.From].Asked()
+	switch {
+	case own.hasLost():
+	case opposite.hasLost():
+		return fmt.Errorf("%[1]w: it is site %[2]s that lost its data, and site %[3]s has it: `twinlog resync --site %[2]s` fills site %[2]s", admin.ErrInvalid, opposite.From, own.From)
+	case waiting, opposite.source.isEmptying():
+		return fmt.Errorf("%w: site %s is being filled again from site %s: wait until it is", admin.ErrNotNow, opposite.From, own.From)
+	}
+	return nil
+}
+
+// hasLost tells whether the origin was found without its data.
+func (h *half) hasLost() bool {
+	var lost *source.LostError
+	return errors.As(h.source.whyFailed(), &lost) && lost.Site == h.From
 }
 
 // resyncTarget fills the target of a one-way link: its sink empties it, and the
