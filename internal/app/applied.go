@@ -60,14 +60,13 @@ func readMark(ctx context.Context, site redis.Config, key string) (offsets.Mark,
 // which Kafka has lost the end, and write what it has begun: after it, the mark
 // tells all that is applied.
 func (w *Worker) restartApplying(ctx context.Context, h *half) error {
-	if state, _, _, _ := h.sink.snapshot(); state != admin.StateRunning {
-		return nil
-	}
-	running, err := w.life()
+	err := w.holding(ctx, func(running context.Context) error {
+		if state, _, _, _ := h.sink.snapshot(); state != admin.StateRunning {
+			return nil
+		}
+		return h.sink.restart(ctx, running, how{})
+	}, h.sink)
 	if err != nil {
-		return err
-	}
-	if err := h.sink.restart(ctx, running, how{}); err != nil {
 		return fmt.Errorf("having %s read %s anew: %w", h.sink.name, h.topic, err)
 	}
 	return nil

@@ -200,7 +200,7 @@ func (c *connector) end(ctx context.Context, err error) {
 	case errors.Is(err, source.ErrSnapshotDone), errors.Is(err, sink.ErrSnapshotDone):
 		c.state = admin.StateStopped
 		c.log.Info("snapshot done", "connector", c.name)
-	case err == nil || ctx.Err() != nil:
+	case err == nil || ctx.Err() != nil && !errors.As(err, new(*sink.DataError)): // which the mark has passed: it is not to be passed in silence
 		if c.state == admin.StateRunning {
 			c.state = admin.StateStopped
 		}

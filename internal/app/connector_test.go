@@ -15,6 +15,7 @@ import (
 	"twinlog/internal/redis"
 	"twinlog/internal/testkit"
 	"twinlog/offsets"
+	"twinlog/sink"
 	"twinlog/source"
 )
 
@@ -295,4 +296,26 @@ func TestAConnectorThatStandsDownIsResumedBehindItsEnd(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A command that had no effect while its sink was being paused or stopped is
+// not passed in silence by the next resume: the sink has failed.
+func TestASinkThatFailsWhileItIsStoppedHasFailed(t *testing.T) {
+	t.Parallel()
+	c := newConnector("sink-b", slog.New(slog.DiscardHandler))
+	c.open = func(context.Context, func(string)) (runner, error) {
+		return &fakeRun{do: func(ctx context.Context) error {
+			<-ctx.Done()
+			return &sink.DataError{Target: "b", Command: "LPUSH", Key: "k"}
+		}}, nil
+	}
+	for _, state := range []admin.State{admin.StatePaused, admin.StateStopped} {
+		c.start(t.Context())
+		if err := c.halt(t.Context(), state); err != nil {
+			t.Fatal(err)
+		}
+		if got, trace, _, _ := c.snapshot(); got != admin.StateFailed || trace == "" {
+			t.Errorf("%s, %q", got, trace)
+		}
+	}
 }
