@@ -27,7 +27,8 @@ func (e *displacedError) Unwrap() error { return e.error }
 // again tells whether e is a change that the target has applied, under another
 // seq: one up to where in the replication stream it was.
 func (b *builder) again(e *schema.Event) bool {
-	return e.Op != schema.OpControl && e.Source.Snapshot == "false" && e.Source.Epoch == b.start.Epoch && e.Source.ReplOffset <= b.start.ReplOffset
+	return b.start.Epoch > 0 && e.Source.Epoch == b.start.Epoch && e.Source.ReplOffset <= b.start.ReplOffset &&
+		e.Source.Snapshot == "false" && e.Op != schema.OpControl
 }
 
 // startsBehind tells that the consumer begins behind the mark's event instead,

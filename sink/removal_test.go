@@ -177,13 +177,19 @@ func TestSnapshotEndReadsFromWhereTheLogBegins(t *testing.T) {
 	}
 }
 
-func TestSnapshotEndRemovesManyKeysInSeveralBatches(t *testing.T) {
-	const keys = 2500
+// begunAgain is a snapshot that was interrupted behind so many keys, and begun
+// again with one of them.
+func begunAgain(keys int) []*schema.Event {
 	events := []*schema.Event{control(0, schema.SnapshotBegin)}
 	for i := range keys {
 		events = append(events, value(0, fmt.Sprintf("key:%d", i)))
 	}
-	events = append(events, control(0, schema.SnapshotBegin), value(0, "key:7"))
+	return append(events, control(0, schema.SnapshotBegin), value(0, "key:7"))
+}
+
+func TestSnapshotEndRemovesManyKeysInSeveralBatches(t *testing.T) {
+	const keys = 2500
+	events := begunAgain(keys)
 	s := testSink()
 	end := int64(len(events))
 	s.cfg.Kafka = filled(t, "l.a-to-b", append(events, control(0, schema.SnapshotEnd)))
@@ -211,11 +217,7 @@ func TestSnapshotEndRemovesManyKeysInSeveralBatches(t *testing.T) {
 // the last one (G6).
 func TestKeysOfInterruptedSnapshotsAreReadInSlicesThatFit(t *testing.T) {
 	const keys, fit = 30_000, 1 << 20 / perKeyHash
-	events := []*schema.Event{control(0, schema.SnapshotBegin)}
-	for i := range keys {
-		events = append(events, value(0, fmt.Sprintf("key:%d", i)))
-	}
-	events = append(events, control(0, schema.SnapshotBegin), value(0, "key:7"))
+	events := begunAgain(keys)
 	s := testSink()
 	end := int64(len(events))
 	s.cfg.Kafka = filled(t, "l.a-to-b", append(events, control(0, schema.SnapshotEnd)))

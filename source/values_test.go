@@ -497,8 +497,10 @@ func TestOutstandingBarriersAreBounded(t *testing.T) {
 	r.brings([]byte(r.id(3)), "k2=2")
 }
 
-// Behind a link that was cut nobody knows which barriers come.
-func TestForgottenBarriersAreReadAgain(t *testing.T) {
+// waitingForBarriers has read as much as it may before the capture meets a
+// barrier.
+func waitingForBarriers(t *testing.T) *reading {
+	t.Helper()
 	r := newReading(t, testkit.StartRedis(t))
 	for i := range mostBarriers {
 		r.do(fmt.Sprintf("SET k%d %d", i, i))
@@ -508,6 +510,12 @@ func TestForgottenBarriersAreReadAgain(t *testing.T) {
 		r.dirty(fmt.Sprint("k", i))
 		r.barrier(i + 1)
 	}
+	return r
+}
+
+// Behind a link that was cut nobody knows which barriers come.
+func TestForgottenBarriersAreReadAgain(t *testing.T) {
+	r := waitingForBarriers(t)
 	r.published("k1") // by a snapshot
 	r.forget(offsets.OnDemand{})
 	if n := r.outstanding(); n > 1 {
@@ -532,15 +540,7 @@ func TestForgottenBarriersAreReadAgain(t *testing.T) {
 // Barriers may have been written at a server that the capture does not follow:
 // values are not left unread for that, and asked for on another connection.
 func TestBarriersThatAreNotMetInTimeAreReadAgain(t *testing.T) {
-	r := newReading(t, testkit.StartRedis(t))
-	for i := range mostBarriers {
-		r.do(fmt.Sprintf("SET k%d %d", i, i))
-	}
-	r.running()
-	for i := range mostBarriers {
-		r.dirty(fmt.Sprint("k", i))
-		r.barrier(i + 1)
-	}
+	r := waitingForBarriers(t)
 	connection := func() string {
 		for line := range strings.Lines(r.server.Client().ClientList(t.Context()).Val()) {
 			if strings.Contains(line, " cmd=exec ") {
