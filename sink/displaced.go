@@ -77,20 +77,15 @@ func (b *builder) verify(ctx context.Context, records []*kgo.Record) ([]*kgo.Rec
 // the topic reaches so far, the source has not told yet.
 func (s *Sink) relocate(ctx context.Context, displaced *displacedError) error {
 	mark := s.last.mark // HEARTBEATs that were passed without a mark may be others now
-	tail, err := kafka.ReadTail(ctx, s.cfg.Kafka, s.cfg.Topic, 0)
-	if err != nil {
-		return s.cfg.readError(err)
-	}
-	end, err := s.seqOf(ctx, tail.Records)
+	end, start, err := s.endOfTopic(ctx)
 	if err != nil {
 		return err
 	}
-	if end < mark.Seq {
+	if end.Seq < mark.Seq {
 		return &waitError{text: fmt.Sprintf("topic %s ends at seq %d, and target %s has applied up to seq %d: Kafka lost what it had confirmed. Waiting until the source has told which events are lost",
-			s.cfg.Topic, end, s.cfg.Target, mark.Seq)}
+			s.cfg.Topic, end.Seq, s.cfg.Target, mark.Seq)}
 	}
-	last := tail.Records[len(tail.Records)-1].Offset
-	lost, err := s.lostAt(ctx, mark.Seq, tail.Start, last, last-(end-mark.Seq))
+	lost, err := s.lostAt(ctx, mark.Seq, start, end.Offset, end.Offset-(end.Seq-mark.Seq))
 	if err != nil {
 		return err
 	}
@@ -100,18 +95,6 @@ func (s *Sink) relocate(ctx context.Context, displaced *displacedError) error {
 	s.cfg.Log.Warn("Kafka lost events that are applied here: going on behind them", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", mark.Seq, "was_at", mark.Offset, "offset", lost)
 	s.found = offsets.Mark{TopicID: s.cfg.TopicID, Seq: mark.Seq, Offset: lost}
 	return nil
-}
-
-func (s *Sink) seqOf(ctx context.Context, records []*kgo.Record) (int64, error) {
-	if len(records) == 0 {
-		return 0, nil
-	}
-	last := records[len(records)-1]
-	var e schema.Event
-	if err := s.cfg.Decoder.Decode(ctx, last.Value, &e); err != nil {
-		return 0, fmt.Errorf("topic %s, offset %d: %w", s.cfg.Topic, last.Offset, err)
-	}
-	return e.Seq, nil
 }
 
 // lostAt returns the offset of the event seq if it is an EVENTS_LOST, and -1

@@ -43,7 +43,7 @@ func (s *Sink) Reseed(ctx context.Context) (emptied bool, err error) {
 			return false, err
 		}
 	}
-	mark, err := s.endOfTopic(ctx)
+	mark, _, err := s.endOfTopic(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -58,20 +58,24 @@ func (s *Sink) Reseed(ctx context.Context) (emptied bool, err error) {
 	return true, nil
 }
 
-// endOfTopic is the mark of a target for which the topic holds nothing more.
-func (s *Sink) endOfTopic(ctx context.Context) (offsets.Mark, error) {
-	mark := offsets.Mark{TopicID: s.cfg.TopicID, Offset: -1}
+// endOfTopic is the mark of a target for which the topic holds nothing more,
+// and the offset at which the topic begins.
+func (s *Sink) endOfTopic(ctx context.Context) (mark offsets.Mark, start int64, err error) {
+	mark = offsets.Mark{TopicID: s.cfg.TopicID, Offset: -1}
 	tail, err := kafka.ReadTail(ctx, s.cfg.Kafka, s.cfg.Topic, 0)
-	if err != nil || len(tail.Records) == 0 {
-		return mark, err
+	if err != nil {
+		return mark, 0, s.cfg.readError(err)
+	}
+	if len(tail.Records) == 0 {
+		return mark, tail.Start, nil
 	}
 	last := tail.Records[len(tail.Records)-1]
 	var e schema.Event
 	if err := s.cfg.Decoder.Decode(ctx, last.Value, &e); err != nil {
-		return mark, fmt.Errorf("topic %s, offset %d: %w", s.cfg.Topic, last.Offset, err)
+		return mark, 0, fmt.Errorf("topic %s, offset %d: %w", s.cfg.Topic, last.Offset, err)
 	}
 	mark.Seq, mark.Offset = e.Seq, last.Offset
-	return mark, nil
+	return mark, tail.Start, nil
 }
 
 // refuseOtherLinks refuses to empty what other links go by.
