@@ -85,9 +85,10 @@ func (p *publisher) stillOurs(ctx context.Context) error {
 }
 
 // checkOwner refuses a position that another process has published since this
-// one began: the numbers of its events mean other events (G1).
+// one began: the numbers of its events mean other events (G1). One that is older
+// than what this one found is all that Kafka has left.
 func (p *publisher) checkOwner(pos offsets.Position) error {
-	if pos.IsZero() || pos.Instance == p.cfg.Instance || pos.Instance == p.found.Instance && pos.Seq == p.found.Seq {
+	if pos.IsZero() || pos.Instance == p.cfg.Instance || pos.Seq < p.found.Seq || pos.Seq == p.found.Seq && pos.Instance == p.found.Instance {
 		return nil
 	}
 	return &TakenOverError{Topic: p.cfg.Topic, Instance: pos.Instance}

@@ -101,6 +101,9 @@ func TestAPositionIsAdoptedOnceAndComparedLater(t *testing.T) {
 	if !errors.As(err, &taken) || taken.Instance != "other" {
 		t.Errorf("error %v", err)
 	}
+	if err := p.adopt(offsets.Position{Seq: 6, Instance: "long before"}); !errors.Is(err, ErrKafkaWentBack) {
+		t.Errorf("a topic that has lost its end: %v", err)
+	}
 	var topic *kafka.TopicError
 	if err := p.adopt(offsets.Position{}); !errors.As(err, &topic) {
 		t.Errorf("an empty topic where events were committed: %v", err)

@@ -16,11 +16,13 @@ func TestKafkaThatLostWhatItHadConfirmed(t *testing.T) {
 		name       string
 		directions string
 		restart    bool // the worker dies with the broker
+		newer      bool // and was another one when Kafka held all that is left
 	}{
-		{"one-way and the worker goes on", oneWay, false},
-		{"one-way and the worker dies too", oneWay, true},
-		{"two-way and the worker goes on", twoWay, false},
-		{"two-way and the worker dies too", twoWay, true},
+		{"one-way and the worker goes on", oneWay, false, false},
+		{"one-way and the worker dies too", oneWay, true, false},
+		{"two-way and the worker goes on", twoWay, false, false},
+		{"two-way and the worker dies too", twoWay, true, false},
+		{"two-way and a newer worker goes on", twoWay, false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLink(t, linkOptions{directions: tt.directions, argsA: wideBacklog(), argsB: wideBacklog()})
@@ -34,6 +36,11 @@ func TestKafkaThatLostWhatItHadConfirmed(t *testing.T) {
 			load.more(200)
 			l.kafka.Save()
 			load.more(200)
+			if tt.newer {
+				l.worker.Kill()
+				l.run()
+				load.more(200)
+			}
 			l.applied("a-to-b", 200)
 			if tt.restart {
 				l.worker.Kill()
