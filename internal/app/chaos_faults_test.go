@@ -54,7 +54,6 @@ var faults = []fault{
 	{"kafka frozen", "kafka", losesNothing, false, (*hit).freezeKafka, (*hit).thawKafka},
 	{"kafka cut", "kafka", losesNothing, false, (*hit).cutKafka, (*hit).cutKafka},
 	{"kafka far away, one way", "kafka", losesNothing, false, (*hit).delayKafka, (*hit).nearKafka},
-	{"kafka loses what it confirmed", "kafka", losesNothing, false, (*hit).saveKafka, (*hit).goBackKafka},
 	{"spool's disk full", "kafka site", losesNothing, false, (*hit).fillSpool, (*hit).emptySpool},
 
 	{"redis cut", "net", losesNothing, false, (*hit).cutRedis, (*hit).cutRedis},
@@ -236,8 +235,6 @@ func (h *hit) resetGroups() {
 func (h *hit) stopKafka()    { h.c.kafka.Stop() }
 func (h *hit) killKafka()    { h.c.kafka.Kill() }
 func (h *hit) restartKafka() { h.c.kafka.Restart() }
-func (h *hit) saveKafka()    { h.c.kafka.Save() }
-func (h *hit) goBackKafka()  { h.c.kafka.GoBack() }
 func (h *hit) freezeKafka()  { h.c.kafka.Freeze() }
 func (h *hit) thawKafka()    { h.c.kafka.Thaw() }
 func (h *hit) cutKafka()     { h.c.kafka.Far().Cut() }
