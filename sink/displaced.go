@@ -85,7 +85,7 @@ func (s *Sink) relocate(ctx context.Context, displaced *displacedError) error {
 		return &waitError{text: fmt.Sprintf("topic %s ends at seq %d, and target %s has applied up to seq %d: Kafka lost what it had confirmed. Waiting until the source has told which events are lost",
 			s.cfg.Topic, end.Seq, s.cfg.Target, mark.Seq)}
 	}
-	lost, err := s.lostAt(ctx, mark.Seq, start, end.Offset, end.Offset-(end.Seq-mark.Seq))
+	lost, err := s.lostAt(ctx, mark, start, end.Offset, end.Offset-(end.Seq-mark.Seq))
 	if err != nil {
 		return err
 	}
@@ -97,26 +97,26 @@ func (s *Sink) relocate(ctx context.Context, displaced *displacedError) error {
 	return nil
 }
 
-// lostAt returns the offset of the event seq if it is an EVENTS_LOST, and -1
-// otherwise. It lies at or before offset latest: each seq takes an offset at least.
-func (s *Sink) lostAt(ctx context.Context, seq, start, end, latest int64) (int64, error) {
+// lostAt returns the offset of the mark's event if it is where it was, since only
+// what was not applied is lost, or an EVENTS_LOST; and -1 otherwise. It lies at or before offset latest: each seq takes an offset at least.
+func (s *Sink) lostAt(ctx context.Context, mark offsets.Mark, start, end, latest int64) (int64, error) {
 	c, err := kafka.NewReader(kafka.ConsumerConfig{Client: s.cfg.Kafka, Topic: s.cfg.Topic, Partition: 0, MaxBytes: s.cfg.MaxMemory / 4})
 	if err != nil {
-		return -1, fmt.Errorf("looking for seq %d in topic %s: %w", seq, s.cfg.Topic, err)
+		return -1, fmt.Errorf("looking for seq %d in topic %s: %w", mark.Seq, s.cfg.Topic, err)
 	}
 	defer c.Close()
 	for back := int64(1000); ; back *= 16 {
 		from := max(latest-back, start)
-		found, before, err := s.lookFrom(ctx, c, seq, from, end)
+		found, before, err := s.lookFrom(ctx, c, mark, from, end)
 		if err != nil || !before || from == start {
 			return found, err
 		}
 	}
 }
 
-// lookFrom reads from an offset on until the event seq. Before tells that it
+// lookFrom reads from an offset on until the mark's event. Before tells that it
 // lies before that offset.
-func (s *Sink) lookFrom(ctx context.Context, c *kafka.Consumer, seq, from, end int64) (found int64, before bool, err error) {
+func (s *Sink) lookFrom(ctx context.Context, c *kafka.Consumer, mark offsets.Mark, from, end int64) (found int64, before bool, err error) {
 	c.ReadFrom(from)
 	first := true
 	var e schema.Event
@@ -128,10 +128,10 @@ func (s *Sink) lookFrom(ctx context.Context, c *kafka.Consumer, seq, from, end i
 		for _, r := range records {
 			if !r.Attrs.IsControl() && s.cfg.Decoder.Decode(ctx, r.Value, &e) == nil {
 				switch {
-				case e.Seq == seq && e.Op == schema.OpControl && e.Command == schema.EventsLost:
+				case e.Seq == mark.Seq && (r.Offset == mark.Offset || e.Op == schema.OpControl && e.Command == schema.EventsLost):
 					return r.Offset, false, nil
-				case e.Seq >= seq:
-					return -1, first && e.Seq > seq, nil
+				case e.Seq >= mark.Seq:
+					return -1, first && e.Seq > mark.Seq, nil
 				}
 				first = false
 			}
