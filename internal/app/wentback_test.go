@@ -18,11 +18,11 @@ func TestKafkaThatLostWhatItHadConfirmed(t *testing.T) {
 		restart    bool // the worker dies with the broker
 		newer      bool // and was another one when Kafka held all that is left
 	}{
-		{"one-way and the worker goes on", oneWay, false, false},
-		{"one-way and the worker dies too", oneWay, true, false},
-		{"two-way and the worker goes on", twoWay, false, false},
-		{"two-way and the worker dies too", twoWay, true, false},
-		{"two-way and a newer worker goes on", twoWay, false, true},
+		{"one-way, the worker goes on", oneWay, false, false},
+		{"one-way, the worker dies too", oneWay, true, false},
+		{"two-way, the worker goes on", twoWay, false, false},
+		{"two-way, the worker dies too", twoWay, true, false},
+		{"two-way, a newer worker goes on", twoWay, false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLink(t, linkOptions{directions: tt.directions, argsA: wideBacklog(), argsB: wideBacklog()})

@@ -206,11 +206,11 @@ func (k *Kafka) format() {
 	text := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
 listeners=%[1]s,CONTROLLER://%[2]s
-advertised.listeners=%[4]s
+advertised.listeners=%[3]s
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DISTANT:PLAINTEXT
 controller.quorum.bootstrap.servers=%[2]s
-log.dirs=%[3]s
+log.dirs=data
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=1
@@ -224,7 +224,7 @@ broker.heartbeat.interval.ms=200
 controller.quorum.election.timeout.ms=200
 controller.quorum.fetch.timeout.ms=400
 controller.quorum.election.backoff.max.ms=200
-`, listeners, controller, filepath.Join(k.dir, "data"), advertised)
+`, listeners, controller, advertised)
 	if err := os.WriteFile(k.properties(), []byte(text), 0o600); err != nil {
 		k.tb.Fatal(err)
 	}
@@ -235,6 +235,7 @@ controller.quorum.election.backoff.max.ms=200
 	id[0] &= 0x7f // an id that begins with "-" would be taken for an option
 	cmd := exec.CommandContext(k.tb.Context(), "java", "-Djava.io.tmpdir="+k.dir, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", k.lib+"/*",
 		"kafka.tools.StorageTool", "format", "-t", base64.RawURLEncoding.EncodeToString(id), "-c", k.properties(), "--standalone")
+	cmd.Dir = k.dir // log.dirs is a list: a path in it must not hold a comma
 	if out, err := cmd.CombinedOutput(); err != nil {
 		k.tb.Fatalf("formatting Kafka's storage: %v\n%s", err, out)
 	}
