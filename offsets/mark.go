@@ -5,6 +5,7 @@ package offsets
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -108,27 +109,29 @@ func (m Mark) After(o Mark) bool {
 // ParseMark reads what AppendMark wrote. Its error names the text.
 func ParseMark(s string) (Mark, error) {
 	words := strings.Split(s, " ")
-	version := words[0]
-	switch _, err := strconv.ParseInt(version, 10, 64); {
+	version, err := strconv.ParseInt(words[0], 10, 64)
+	var m Mark
+	numbers := []*int64{&m.Generation, &m.Seq, &m.Offset, &m.Epoch, &m.ReplOffset}
+	switch {
 	case err != nil:
-		return Mark{}, fmt.Errorf("mark %q: %q is not a version", s, version)
-	case version != "1" && version != "2":
-		return Mark{}, fmt.Errorf("mark %q: version %s is not known to this program; run the newer twinlog that wrote it", s, version)
-	case len(words) != map[string]int{"1": 5, "2": 7}[version]:
-		return Mark{}, fmt.Errorf("mark %q: it has %d words", s, len(words))
-	case len(words[2]) != 32:
+		return Mark{}, fmt.Errorf("mark %q: %q is not a version", s, words[0])
+	case version == 1:
+		numbers = numbers[:3]
+	case version != markVersion:
+		return Mark{}, fmt.Errorf("mark %q: version %d is not known to this program; run the newer twinlog that wrote it", s, version)
+	}
+	if want := 2 + len(numbers); len(words) != want {
+		return Mark{}, fmt.Errorf("mark %q: want %d words, got %d", s, want, len(words))
+	}
+	if m.TopicID = words[2]; len(m.TopicID) != 32 {
 		return Mark{}, fmt.Errorf("mark %q: %q is not a topic id", s, words[2])
 	}
-	m := Mark{TopicID: words[2]}
-	for i, to := range []*int64{1: &m.Generation, 3: &m.Seq, 4: &m.Offset, 5: &m.Epoch, 6: &m.ReplOffset} {
-		if to == nil || i >= len(words) {
-			continue
+	for i, w := range slices.Delete(words[1:], 1, 2) {
+		n, err := strconv.ParseInt(w, 10, 64)
+		if err != nil || n < 0 && (numbers[i] != &m.Offset || n < -1) { // offset -1: before the first event
+			return Mark{}, fmt.Errorf("mark %q: %q is not a count", s, w)
 		}
-		n, err := strconv.ParseInt(words[i], 10, 64)
-		if err != nil || n < 0 && (to != &m.Offset || n < -1) { // offset -1: before the first event
-			return Mark{}, fmt.Errorf("mark %q: %q is not a count", s, words[i])
-		}
-		*to = n
+		*numbers[i] = n
 	}
 	return m, nil
 }

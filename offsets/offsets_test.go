@@ -28,8 +28,8 @@ func TestMarkTextIsPinned(t *testing.T) {
 func TestParseMarkNamesWhatIsWrong(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"empty", "", "not a version"},
-		{"a word too many", "1 0 " + topicID + " 1 2 3", "6 words"},
-		{"a word too few", "2 0 " + topicID + " 1 2 3", "6 words"},
+		{"a word too many", "1 0 " + topicID + " 1 2 3", "want 5 words, got 6"},
+		{"a word too few", "2 0 " + topicID + " 1 2 3", "want 7 words, got 6"},
 		{"a newer version", "3 0 " + topicID + " 1 2", "version 3 is not known"},
 		{"a negative place", "2 0 " + topicID + " 1 2 3 -4", "not a count"},
 		{"a negative seq", "1 0 " + topicID + " -1 2", "not a count"},

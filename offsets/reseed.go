@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,13 +38,18 @@ func Emptying(s *scope.Scope, link string) [][]string {
 	return append(commands, slices.Concat([]string{"EVAL", removeMatching, "0", strings.Join(databases, " "), strconv.Itoa(len(include))}, include, exclude), []string{"SELECT", "0"})
 }
 
-// EmptiesDB tells whether Emptying takes all keys of a database, other links'
-// marks included.
-func EmptiesDB(s *scope.Scope, db int32) bool { return !s.Keyed() && s.HasDB(db) }
-
-// IsOtherLinks tells whether a key is another link's own.
-func IsOtherLinks(key []byte, link string) bool {
-	return IsReserved(key) && !strings.HasPrefix(string(key), Reserved+link+":") && string(key) != Nothing
+// RefuseOtherLinks refuses to empty database 0 of a site where other links go by
+// what they keep there. Scan visits the keys there that match a pattern.
+func RefuseOtherLinks(s *scope.Scope, link, site string, scan func(match string, visit func(key []byte) error) error) error {
+	if s.Keyed() || !s.HasDB(0) { // other links' keys stay
+		return nil
+	}
+	return scan(Reserved+"*", func(key []byte) error {
+		if strings.HasPrefix(string(key), Reserved+link+":") || string(key) == Nothing {
+			return nil
+		}
+		return fmt.Errorf("site %s carries the mark %q of another link, which emptying it would lose: end that link and delete its keys there, then resync again", site, key)
+	})
 }
 
 // removeMatching removes the keys that match a pattern and none of those to be

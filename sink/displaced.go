@@ -73,8 +73,8 @@ func (b *builder) verify(ctx context.Context, records []*kgo.Record) ([]*kgo.Rec
 	return records[1:], nil
 }
 
-// relocate looks where in the topic the last mark's event is told lost. Until
-// the topic reaches so far, the source has not told yet.
+// relocate looks for the place of the last mark's event in the topic. Until the
+// topic reaches so far, the source has not told what is lost.
 func (s *Sink) relocate(ctx context.Context, displaced *displacedError) error {
 	mark := s.last.mark // HEARTBEATs that were passed without a mark may be others now
 	end, start, err := s.endOfTopic(ctx)
@@ -85,21 +85,22 @@ func (s *Sink) relocate(ctx context.Context, displaced *displacedError) error {
 		return &waitError{text: fmt.Sprintf("topic %s ends at seq %d, and target %s has applied up to seq %d: Kafka lost what it had confirmed. Waiting until the source has told which events are lost",
 			s.cfg.Topic, end.Seq, s.cfg.Target, mark.Seq)}
 	}
-	lost, err := s.lostAt(ctx, mark, start, end.Offset, end.Offset-(end.Seq-mark.Seq))
+	place, err := s.placeOf(ctx, mark, start, end.Offset, end.Offset-(end.Seq-mark.Seq))
 	if err != nil {
 		return err
 	}
-	if lost < 0 {
+	if place < 0 {
 		return displaced.error
 	}
-	s.cfg.Log.Warn("Kafka lost events that are applied here: going on behind them", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", mark.Seq, "was_at", mark.Offset, "offset", lost)
-	s.found = offsets.Mark{TopicID: s.cfg.TopicID, Seq: mark.Seq, Offset: lost}
+	s.cfg.Log.Warn("Kafka lost what it had confirmed: going on behind the last event that is applied", "site", s.cfg.Target, "topic", s.cfg.Topic, "seq", mark.Seq, "was_at", mark.Offset, "offset", place)
+	s.found = offsets.Mark{TopicID: s.cfg.TopicID, Seq: mark.Seq, Offset: place}
 	return nil
 }
 
-// lostAt returns the offset of the mark's event if it is where it was, since only
-// what was not applied is lost, or an EVENTS_LOST; and -1 otherwise. It lies at or before offset latest: each seq takes an offset at least.
-func (s *Sink) lostAt(ctx context.Context, mark offsets.Mark, start, end, latest int64) (int64, error) {
+// placeOf returns the offset of the mark's event if it is where it was, since
+// only what was not applied is lost, or an EVENTS_LOST; and -1 otherwise. It lies
+// at or before offset latest: each seq takes an offset at least.
+func (s *Sink) placeOf(ctx context.Context, mark offsets.Mark, start, end, latest int64) (int64, error) {
 	c, err := kafka.NewReader(kafka.ConsumerConfig{Client: s.cfg.Kafka, Topic: s.cfg.Topic, Partition: 0, MaxBytes: s.cfg.MaxMemory / 4})
 	if err != nil {
 		return -1, fmt.Errorf("looking for seq %d in topic %s: %w", mark.Seq, s.cfg.Topic, err)

@@ -38,10 +38,11 @@ func (s *Sink) Reseed(ctx context.Context) (emptied bool, err error) {
 		return false, err
 	}
 	here := s.cfg.Scope.AtTarget()
-	if offsets.EmptiesDB(&here, 0) {
-		if err := t.refuseOtherLinks(ctx); err != nil {
-			return false, err
-		}
+	err = offsets.RefuseOtherLinks(&here, s.cfg.Link, s.cfg.Target, func(match string, visit func(key []byte) error) error {
+		return redis.Scan(ctx, conn, match, visit)
+	})
+	if err != nil {
+		return false, err
 	}
 	mark, _, err := s.endOfTopic(ctx)
 	if err != nil {
@@ -76,16 +77,6 @@ func (s *Sink) endOfTopic(ctx context.Context) (mark offsets.Mark, start int64, 
 	}
 	mark.Seq, mark.Offset = e.Seq, last.Offset
 	return mark, tail.Start, nil
-}
-
-// refuseOtherLinks refuses to empty what other links go by.
-func (t *target) refuseOtherLinks(ctx context.Context) error {
-	return redis.Scan(ctx, t.conn, offsets.Reserved+"*", func(key []byte) error {
-		if !offsets.IsOtherLinks(key, t.cfg.Link) {
-			return nil
-		}
-		return fmt.Errorf("target %s carries the mark %q of another link, which emptying it would lose: end that link and delete its keys there, then resync again", t.cfg.Target, key)
-	})
 }
 
 // transaction runs commands in one MULTI, all or none. Unless its EXEC was

@@ -143,28 +143,25 @@ func (s *Sink) Run(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		before := s.Status().Mark
 		err := s.session(ctx)
-		var aside *setAsideError
 		var displaced *displacedError
+		if errors.As(err, &displaced) {
+			err = s.relocate(ctx, displaced)
+		}
+		var aside *setAsideError
 		switch {
 		case s.halted != nil: // the mark has passed it: never go on, nor end in order
 			return s.halted
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // stopped: an orderly end
+		case err == nil: // the place of the mark was found
+			attempt = -1
+			continue
 		case errors.As(err, &aside):
 			s.take(aside)
 			attempt = -1
 			continue
 		case errors.Is(err, ErrSnapshotDone):
 			return err
-		case errors.As(err, &displaced):
-			if err = s.relocate(ctx, displaced); err == nil {
-				attempt = -1
-				continue
-			}
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil //nolint:nilerr // stopped: an orderly end
 		case !healable(err):
 			return err
 		}

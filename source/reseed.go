@@ -11,9 +11,9 @@ import (
 	"twinlog/schema"
 )
 
-// reseed empties the site, as far as it is in scope, and follows it from there. One transaction flushes
-// it, writes a mark (the peer's events up to now are not applied again), and a
-// barrier, behind which the source begins: what clients write later is
+// reseed empties the site, as far as it is in scope, and follows it from there.
+// One transaction flushes it, writes a mark (the peer's events up to now are not
+// applied again), and a barrier, behind which the source begins: what clients write later is
 // published. The peer is asked for its values with the first event, so that
 // whoever is killed now, they come (rule W of convergence.md).
 func (s *Source) reseed(ctx context.Context, pos offsets.Position) error {
@@ -21,10 +21,13 @@ func (s *Source) reseed(ctx context.Context, pos offsets.Position) error {
 	if err != nil {
 		return err
 	}
-	if offsets.EmptiesDB(&s.cfg.Scope, 0) {
-		if err := s.refuseOtherLinks(ctx); err != nil {
-			return err
-		}
+	err = s.ask(ctx, func(c *redis.Conn) error {
+		return offsets.RefuseOtherLinks(&s.cfg.Scope, s.cfg.Link, s.cfg.Site, func(match string, visit func(key []byte) error) error {
+			return redis.Scan(ctx, c, match, visit)
+		})
+	})
+	if err != nil {
+		return err
 	}
 	peer := s.newLog(s.cfg.PeerTopic)
 	defer peer.close()
@@ -65,20 +68,3 @@ func (s *Source) endReseed(ctx context.Context) error {
 		return nil
 	})
 }
-
-// refuseOtherLinks refuses to flush what other links go by.
-func (s *Source) refuseOtherLinks(ctx context.Context) error {
-	return s.ask(ctx, func(c *redis.Conn) error {
-		return redis.Scan(ctx, c, offsets.Reserved+"*", func(key []byte) error {
-			if !offsets.IsOtherLinks(key, s.cfg.Link) {
-				return nil
-			}
-			return &refusedError{fmt.Sprintf("site %s carries the mark %q of another link, which emptying it would lose: end that link and delete its keys there, then resync again", s.cfg.Site, key)}
-		})
-	})
-}
-
-// refusedError is final: someone must mend what it names.
-type refusedError struct{ text string }
-
-func (e *refusedError) Error() string { return e.text }

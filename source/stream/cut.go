@@ -60,7 +60,7 @@ func Cut(dst []schema.Event, e *schema.Event, limit int) []schema.Event {
 // fits tells whether e fits into events of at most limit bytes, as it is or
 // cut; also if a value would not, since its key is too long.
 func fits(e *schema.Event, limit int) bool {
-	if eventOverhead+len(e.Key)+bytesOf(e.OtherKeys) > limit {
+	if size(e) <= limit || eventOverhead+len(e.Key)+bytesOf(e.OtherKeys) > limit {
 		return true
 	}
 	events := Cut(nil, e, limit)

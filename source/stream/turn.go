@@ -240,17 +240,13 @@ func (t *Turner) born(events []schema.Event, c Command, at int64, pos *offsets.P
 	if err != nil {
 		return events, err
 	}
-	large := t.MaxEventBytes > 0 && eventOverhead+2*bytesOf(c.Args) > t.MaxEventBytes // keys count twice
-	if t.Scope.Partial() || t.Due.Any() || t.anyAsValue(events[from:], large) {
+	if t.Scope.Partial() || t.Due.Any() || t.anyAsValue(events[from:]) {
 		t.changes = append(t.changes[:0], events[from:]...)
-		if events, err = t.within(events[:from], t.changes, large, pos); err != nil {
+		if events, err = t.within(events[:from], t.changes, pos); err != nil {
 			return events, fmt.Errorf("site %s, replication offset %d: %w", t.Site, at, err)
 		}
 	}
-	if large {
-		events = t.cut(events, from)
-	}
-	return events, nil
+	return t.cut(events, from), nil
 }
 
 // translate appends one command's events. Reserved keys are never published.
@@ -286,6 +282,9 @@ func (t *Turner) translate(events []schema.Event, c Command, at int64) ([]schema
 // cut cuts the events from from on, which are one command's, into fragments
 // where it is too big.
 func (t *Turner) cut(events []schema.Event, from int) []schema.Event {
+	if t.MaxEventBytes == 0 {
+		return events
+	}
 	for i := from; i < len(events); i++ {
 		if size(&events[i]) <= t.MaxEventBytes {
 			continue

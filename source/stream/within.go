@@ -14,11 +14,10 @@ import (
 // barrier behind it, and VALUE_DUE says so: until the value comes, the key
 // counts as not carried. A key that was moved out of scope is deleted.
 
-// anyAsValue tells whether any of a command's events, which may be large, is
-// carried as a value.
-func (t *Turner) anyAsValue(events []schema.Event, large bool) bool {
+// anyAsValue tells whether any of a command's events is carried as a value.
+func (t *Turner) anyAsValue(events []schema.Event) bool {
 	for i := range events {
-		if t.asValue(&events[i], large) {
+		if t.asValue(&events[i]) {
 			return true
 		}
 	}
@@ -28,7 +27,7 @@ func (t *Turner) anyAsValue(events []schema.Event, large bool) bool {
 // asValue tells whether what e does is carried as the value that it leaves,
 // whatever it touches. What SORT … STORE leaves follows as a value on a two-way
 // link in any case.
-func (t *Turner) asValue(e *schema.Event, large bool) bool {
+func (t *Turner) asValue(e *schema.Event) bool {
 	switch {
 	case e.Op != schema.OpWrite:
 		return false
@@ -37,12 +36,12 @@ func (t *Turner) asValue(e *schema.Event, large bool) bool {
 	case e.Command == "RESTORE" && e.Type != "" && e.Value.Kind == schema.KindNone: // see Turner.Restored
 		return true
 	}
-	return large && !fits(e, t.MaxEventBytes)
+	return t.MaxEventBytes > 0 && !fits(e, t.MaxEventBytes)
 }
 
 // within appends what of changes, which are one command's, is in scope. Their
 // seqs go on behind those of events, which go on behind pos.
-func (t *Turner) within(events, changes []schema.Event, large bool, pos *offsets.Position) ([]schema.Event, error) {
+func (t *Turner) within(events, changes []schema.Event, pos *offsets.Position) ([]schema.Event, error) {
 	var err error
 	for i := range changes {
 		e := &changes[i]
@@ -64,7 +63,7 @@ func (t *Turner) within(events, changes []schema.Event, large bool, pos *offsets
 				events = append(events, *e)
 			}
 		case schema.OpWrite:
-			if events, err = t.writeWithin(events, e, large, pos); err != nil {
+			if events, err = t.writeWithin(events, e, pos); err != nil {
 				return events, err
 			}
 		case schema.OpControl: // no command becomes one
@@ -84,11 +83,11 @@ func (t *Turner) carried(db int32, name []byte, pos *offsets.Position) bool {
 	return t.wanted(db, name, pos) && !t.Due.IsDirty(db, name)
 }
 
-func (t *Turner) writeWithin(events []schema.Event, e *schema.Event, large bool, pos *offsets.Position) ([]schema.Event, error) {
+func (t *Turner) writeWithin(events []schema.Event, e *schema.Event, pos *offsets.Position) ([]schema.Event, error) {
 	if err := t.touch.Of(e); err != nil {
 		return events, err
 	}
-	whole := !t.asValue(e, large)
+	whole := !t.asValue(e)
 	for _, k := range t.touch.Keys {
 		whole = whole && t.carried(k.DB, k.Name, pos)
 	}
