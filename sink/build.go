@@ -230,8 +230,9 @@ func (b *builder) announce(e *schema.Event) error {
 // check holds the event's seq against the last one: dense, or nothing goes on.
 func (b *builder) check(e *schema.Event, offset int64) error {
 	first := b.seq == 0 && (e.Seq == 1 || e.Op == schema.OpControl && e.Command == schema.SnapshotBegin)
+	covered := e.Seq > b.seq && b.refill.awaited()
 	switch {
-	case e.Seq == b.seq+1 || first:
+	case e.Seq == b.seq+1, first, covered:
 		return nil
 	case e.Seq <= b.seq:
 		return &repeatedError{

@@ -120,6 +120,10 @@ type refill struct {
 	offset int64 // its
 }
 
+// awaited tells whether the snapshot is still to begin: what comes before is
+// covered by it, also what is missing there.
+func (r *refill) awaited() bool { return r.on && !r.begun }
+
 // refilling reads whether the target is being filled again. One that was
 // emptied by a worker that is gone, before its snapshot began, needs another.
 func (s *Sink) refilling(ctx context.Context, t *target) (refill, error) {
@@ -156,7 +160,7 @@ func (s *Sink) refilling(ctx context.Context, t *target) (refill, error) {
 // skips tells whether e is not applied, since a snapshot that the target waits
 // for covers it. With SNAPSHOT_BEGIN the waiting ends.
 func (b *builder) skips(e *schema.Event, at int64) bool {
-	if !b.refill.on || b.refill.begun {
+	if !b.refill.awaited() {
 		return false
 	}
 	if e.Op != schema.OpControl || e.Command != schema.SnapshotBegin {
