@@ -44,9 +44,10 @@ func (e *BusyError) Error() string {
 // demand is the snapshot on demand on its way through values.
 type demand struct {
 	// Guarded by values.mu.
-	passed  offsets.OnDemand  // by the capture
-	wanted  *offsets.OnDemand // by the user, and not passed yet; nil: nothing
-	rewound bool              // reading begins again where passed stands
+	passed   offsets.OnDemand  // by the capture
+	wanted   *offsets.OnDemand // by the user, and not passed yet; nil: nothing
+	rewound  bool              // reading begins again where passed stands
+	followed bool              // the capture follows the stream, or did: nothing is read before
 
 	// Of the goroutine that reads. A restart goes on from state: it moves when
 	// all of pending is read.
@@ -139,6 +140,14 @@ func (v *values) onDemand(committed offsets.OnDemand) offsets.OnDemand {
 	return last
 }
 
+// rememberDemand takes over what was under way when the source ended: it can be
+// stopped before the stream is followed and it goes on.
+func (v *values) rememberDemand(d offsets.OnDemand) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.demand.passed = d
+}
+
 // covered ends a snapshot of chosen keys where one of all data begins.
 func covered(d offsets.OnDemand) offsets.OnDemand {
 	if d.State == offsets.OnDemandRunning {
@@ -176,7 +185,7 @@ func (v *values) demanded() (at time.Time, on bool) {
 	case w.State != d.state.State && d.state.State == offsets.OnDemandRunning:
 		d.state.State, d.pending, d.untold = w.State, nil, true
 	}
-	return d.next, d.untold || d.state.State == offsets.OnDemandRunning
+	return d.next, d.followed && (d.untold || d.state.State == offsets.OnDemandRunning)
 }
 
 // serve reads some of the keys that are demanded, if it is time. What cannot go

@@ -23,10 +23,41 @@ func demanding(t *testing.T, keys int) *reading {
 		t.Fatal(err)
 	}
 	r.source.lane.restore(offsets.Position{Phase: offsets.PhaseStream, Seq: 1})
+	r.forget(offsets.OnDemand{}) // the stream is followed
 	if _, err := r.source.SnapshotKeys(KeysRequest{Match: "k*", DB: offsets.AllDatabases}); err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// What was under way when the source ended can be stopped before the stream is
+// followed again; until then nothing is read, since whose site this is may not
+// be known yet.
+func TestDemandOfTheLastRunCanBeStoppedAtOnce(t *testing.T) {
+	r := newReading(t, testkit.StartRedis(t))
+	before := offsets.OnDemand{ID: "1", Match: "k*", DB: offsets.AllDatabases, State: offsets.OnDemandRunning, At: -1}
+	r.rememberDemand(before)
+	r.source.lane.restore(offsets.Position{Phase: offsets.PhaseStream, Seq: 1, OnDemand: before})
+	if _, err := r.source.SnapshotKeys(KeysRequest{Match: "*", DB: offsets.AllDatabases}); err == nil {
+		t.Error("another one begins while it is under way")
+	}
+	if !r.source.StopKeys() {
+		t.Error("it cannot be stopped")
+	}
+	if _, on := r.demanded(); on {
+		t.Error("something is read before the stream is followed")
+	}
+	r.forget(before)
+	pos := offsets.Position{OnDemand: before}
+	if err := r.serve(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.at(t.Context(), []byte(r.id(1)), &pos, func([]schema.Event) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if pos.OnDemand.State != offsets.OnDemandStopped {
+		t.Errorf("its end is %+v", pos.OnDemand)
+	}
 }
 
 // Barriers that the capture will not meet are read again, also if the link is

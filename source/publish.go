@@ -195,6 +195,7 @@ func (p *publisher) adopt(pos offsets.Position) error {
 		p.source.committed(committed)
 		return nil
 	}
+	p.source.values.rememberDemand(pos.OnDemand)
 	p.lane.restore(pos)
 	p.found = pos
 	if pos.Phase == offsets.PhaseStream {

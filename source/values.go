@@ -473,12 +473,13 @@ func (v *values) outstanding() int {
 	return len(v.reading)
 }
 
-// forget drops the barriers so far, since the capture may not meet them: the
-// link was cut. Their keys are read again, if they are still dirty, and what
-// is demanded from where the position stands.
+// forget drops the barriers so far, since the capture may not meet them: it
+// follows the stream on another link. Their keys are read again, if they are
+// still dirty, and what is demanded from where the position stands.
 func (v *values) forget(demanded offsets.OnDemand) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.demand.followed = true
 	v.forgetAll(demanded)
 }
 
