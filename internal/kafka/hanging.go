@@ -6,56 +6,108 @@ import (
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// endHanging ends transactions of this ring's ids that Kafka itself forgot.
-//
-// A broker that is killed while it settles a transaction may come back, not
-// know the leader of the partition yet, and take the transaction for settled
-// without having written its marker. Readers would then wait behind it for
-// ever. Once the ids are taken, the coordinator holds no transaction of their
-// earlier epochs: what the partition still holds open is such a one. It was
-// committed if one behind it was: a ring commits in order (rule 6). Otherwise
-// nobody can have read anything behind its begin, and it is aborted.
-func (r *Ring) endHanging(ctx context.Context) error {
-	adm := kadm.NewClient(r.clients[0])
+// settle makes the partition ready for this ring's first transaction, where
+// Kafka itself has lost something: nobody else would ever do it. Called once
+// the ids are taken, when the coordinator holds no transaction of theirs.
+func (r *Ring) settle(ctx context.Context) error {
 	var partition kadm.TopicsSet
 	partition.Add(r.cfg.Topic, r.cfg.Partition)
-	topics, err := adm.DescribeProducers(ctx, partition)
+	topics, err := kadm.NewClient(r.clients[0]).DescribeProducers(ctx, partition)
 	if err != nil {
 		return nil //nolint:nilerr // a broker that is away fails the reading too; one before 2.8 cannot tell
 	}
 	described := topics[r.cfg.Topic].Partitions[r.cfg.Partition] // without producers if there was an error
-	for _, client := range r.clients {
-		id, epoch, err := client.ProducerID(ctx)
+	for i := range r.clients {
+		id, epoch, err := r.clients[i].ProducerID(ctx)
 		if err != nil {
 			return explained(err)
 		}
 		p, ok := described.ActiveProducers[id]
-		if !ok || p.CurrentTxnStartOffset < 0 || p.ProducerEpoch >= epoch {
+		if !ok {
 			continue
 		}
-		committed, err := r.committedBehind(ctx, id, p.CurrentTxnStartOffset)
-		if err != nil {
-			return err
+		if p.ProducerEpoch >= epoch {
+			if err := r.outgrow(ctx, i, p.ProducerEpoch); err != nil {
+				return err
+			}
 		}
-		responses, err := adm.WriteTxnMarkers(ctx, kadm.TxnMarkers{
-			ProducerID: id, ProducerEpoch: p.ProducerEpoch, Commit: committed, CoordinatorEpoch: max(p.CoordinatorEpoch, 0), Topics: partition,
-		})
+		if p.CurrentTxnStartOffset >= 0 {
+			if err := r.endHanging(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// outgrow takes an id again until its epoch is above the one that the partition
+// has seen.
+//
+// A coordinator that lost the end of its log, when the machine died, hands out
+// epochs that the partition knows. It would refuse lower ones, and take what is
+// sent with the same one for what it holds already. A ring that took the ids
+// meanwhile also has higher epochs: then the coordinator refuses ours.
+func (r *Ring) outgrow(ctx context.Context, i int, seen int16) error {
+	client := r.clients[i]
+	producer, epoch, err := client.ProducerID(ctx)
+	if err != nil {
+		return explained(err)
+	}
+	for first := producer; producer == first && epoch < seen; { // a used up id is replaced
+		again := kmsg.NewPtrInitProducerIDRequest()
+		again.TransactionalID, again.TransactionTimeoutMillis = new(r.id(i)), int32(transactionTimeout.Milliseconds())
+		again.ProducerID, again.ProducerEpoch = producer, epoch
+		taken, err := again.RequestWith(ctx, client)
 		if err == nil {
-			responses.EachPartition(func(answer kadm.TxnMarkersPartitionResponse) {
-				if answer.Err != nil {
-					err = answer.Err
-				}
-			})
+			err = kerr.ErrorForCode(taken.ErrorCode)
 		}
 		if err != nil {
-			return fmt.Errorf("topic %s, partition %d: the transaction of producer %d at offset %d was never ended by Kafka and cannot be ended from here: %w: "+
-				"end it with `kafka-transactions.sh abort --topic %s --partition %d --start-offset %d`, or give the user ClusterAction on the cluster",
-				r.cfg.Topic, r.cfg.Partition, id, p.CurrentTxnStartOffset, explained(err), r.cfg.Topic, r.cfg.Partition, p.CurrentTxnStartOffset)
+			return fmt.Errorf("taking transactional id %s above epoch %d, which %s has seen: %w", r.id(i), seen, r.cfg.Topic, explained(err))
 		}
+		producer, epoch = taken.ProducerID, taken.ProducerEpoch
+	}
+	client.Close()
+	if r.clients[i], err = r.newClient(i); err != nil {
+		return fmt.Errorf("making producer %d: %w", i, err)
+	}
+	return r.take(ctx, i)
+}
+
+// endHanging ends a transaction of one of this ring's ids that Kafka itself
+// forgot.
+//
+// A broker that is killed while it settles a transaction may come back, not
+// know the leader of the partition yet, and take the transaction for settled
+// without having written its marker; or its coordinator lost the end of its
+// log. Readers would then wait behind it for ever. It was committed if one
+// behind it was: a ring commits in order (rule 6). Otherwise nobody can have
+// read anything behind its begin, and it is aborted.
+func (r *Ring) endHanging(ctx context.Context, p kadm.DescribedProducer) error {
+	committed, err := r.committedBehind(ctx, p.ProducerID, p.CurrentTxnStartOffset)
+	if err != nil {
+		return err
+	}
+	var partition kadm.TopicsSet
+	partition.Add(r.cfg.Topic, r.cfg.Partition)
+	responses, err := kadm.NewClient(r.clients[0]).WriteTxnMarkers(ctx, kadm.TxnMarkers{
+		ProducerID: p.ProducerID, ProducerEpoch: p.ProducerEpoch, Commit: committed, CoordinatorEpoch: max(p.CoordinatorEpoch, 0), Topics: partition,
+	})
+	if err == nil {
+		responses.EachPartition(func(answer kadm.TxnMarkersPartitionResponse) {
+			if answer.Err != nil {
+				err = answer.Err
+			}
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("topic %s, partition %d: the transaction of producer %d at offset %d was never ended by Kafka and cannot be ended from here: %w: "+
+			"end it with `kafka-transactions.sh abort --topic %s --partition %d --start-offset %d`, or give the user ClusterAction on the cluster",
+			r.cfg.Topic, r.cfg.Partition, p.ProducerID, p.CurrentTxnStartOffset, explained(err), r.cfg.Topic, r.cfg.Partition, p.CurrentTxnStartOffset)
 	}
 	return nil
 }

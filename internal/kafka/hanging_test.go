@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -37,6 +38,45 @@ func TestRingCommitsATransactionThatKafkaForgotIfALaterOneIsCommitted(t *testing
 	h.holds("x", "later", "next")
 }
 
+// A coordinator that lost the end of its log hands out epochs that the
+// partition knows: what is sent with them is refused, or taken for what came
+// with them before.
+func TestRingOutgrowsEpochsThatTheCoordinatorLost(t *testing.T) {
+	k := testkit.StartKafka(t)
+	if !k.Real() {
+		t.Skip("this test needs Apache Kafka, whose log can go back: install Java and Maven")
+	}
+	h := &hanging{t: t, brokers: k.Brokers()}
+	h.createTopic()
+	h.open()
+	h.publish("1")
+	h.ring.Close()
+	k.Save()
+
+	h.open()
+	want := []string{"1"}
+	for i := 2; i < 20; i++ {
+		want = append(want, strconv.Itoa(i))
+		h.publish(want[len(want)-1])
+	}
+	reached, release := make(chan struct{}), make(chan struct{})
+	h.produce("20", func() { close(reached); <-release })
+	h.produce("open", func() {}) // its commit waits for the one before
+	<-reached
+	k.GoBackIn("__transaction_state")
+	close(release)
+	h.ring.Close()
+	want = append(want, "20")
+
+	h.open()
+	h.holds(want...)
+	for i := 21; i < 30; i++ {
+		want = append(want, strconv.Itoa(i))
+		h.publish(want[len(want)-1])
+	}
+	h.holds(want...)
+}
+
 // hanging is a topic with a transaction of which the coordinator knows
 // nothing; its only record is "x".
 type hanging struct {
@@ -54,22 +94,27 @@ func newHanging(t *testing.T) *hanging {
 		t.Skip("this test needs Apache Kafka, which verifies transactions only if it is told to: install Java and Maven")
 	}
 	h := &hanging{t: t, brokers: k.Brokers()}
-	ctx := h.ctx()
-	client, err := kgo.NewClient(kgo.SeedBrokers(k.Brokers()...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	adm := kadm.NewClient(client)
-	if _, err := adm.CreateTopic(ctx, 1, 1, nil, hangingTopic); err != nil {
-		t.Fatal(err)
-	}
+	adm := h.createTopic()
 	off := "false"
-	if _, err := adm.AlterBrokerConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "transaction.partition.verification.enable", Value: &off}}); err != nil {
+	if _, err := adm.AlterBrokerConfigs(h.ctx(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "transaction.partition.verification.enable", Value: &off}}); err != nil {
 		t.Fatal(err)
 	}
-	forgotten(ctx, t, k, hangingPrefix+".0", hangingTopic)
+	forgotten(h.ctx(), t, k, hangingPrefix+".0", hangingTopic)
 	return h
+}
+
+func (h *hanging) createTopic() *kadm.Client {
+	h.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(h.brokers...))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(client.Close)
+	adm := kadm.NewClient(client)
+	if _, err := adm.CreateTopic(h.ctx(), 1, 1, nil, hangingTopic); err != nil {
+		h.t.Fatal(err)
+	}
+	return adm
 }
 
 func (h *hanging) ctx() context.Context {
@@ -109,11 +154,16 @@ func (h *hanging) open() {
 	h.ring = ring
 }
 
-func (h *hanging) publish(value string) {
+func (h *hanging) produce(value string, committed func()) {
 	h.t.Helper()
-	if err := h.ring.Publish(h.ctx(), slices.Values([][]*kgo.Record{{{Topic: hangingTopic, Value: []byte(value)}}}), func() {}); err != nil {
+	if err := h.ring.Publish(h.ctx(), slices.Values([][]*kgo.Record{{{Topic: hangingTopic, Value: []byte(value)}}}), committed); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+func (h *hanging) publish(value string) {
+	h.t.Helper()
+	h.produce(value, func() {})
 	if err := h.ring.Wait(h.ctx()); err != nil {
 		h.t.Fatal(err)
 	}

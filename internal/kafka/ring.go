@@ -90,7 +90,7 @@ func OpenRing(ctx context.Context, cfg RingConfig) (*Ring, error) {
 		return nil, err
 	}
 	// Before this ring's first transaction: a marker on its way looks the same.
-	if err := r.endHanging(ctx); err != nil {
+	if err := r.settle(ctx); err != nil {
 		r.closeClients()
 		return nil, err
 	}
@@ -147,20 +147,21 @@ func (r *Ring) findCoordinator(ctx context.Context, i int) {
 func (r *Ring) id(i int) string { return fmt.Sprintf("%s.%d", r.cfg.Prefix, i) }
 
 func (r *Ring) fence(ctx context.Context) error {
-	take := func(ctx context.Context, i int) error {
-		if _, _, err := r.clients[i].ProducerID(ctx); err != nil {
-			return fmt.Errorf("taking transactional id %s: %w", r.id(i), explained(err))
-		}
-		return nil
-	}
-	if err := take(ctx, 0); err != nil {
+	if err := r.take(ctx, 0); err != nil {
 		return err
 	}
 	var g errgroup.Group
 	for i := 1; i < ringSize; i++ {
-		g.Go(func() error { return take(ctx, i) })
+		g.Go(func() error { return r.take(ctx, i) })
 	}
 	return g.Wait()
+}
+
+func (r *Ring) take(ctx context.Context, i int) error {
+	if _, _, err := r.clients[i].ProducerID(ctx); err != nil {
+		return fmt.Errorf("taking transactional id %s: %w", r.id(i), explained(err))
+	}
+	return nil
 }
 
 // Tail returns the newest events of the partition. Called before the first

@@ -136,11 +136,17 @@ func (k *Kafka) Save() {
 
 // GoBack makes the broker hold again what it held at Save, as if the machine
 // had died before its disk had the rest.
-func (k *Kafka) GoBack() {
+func (k *Kafka) GoBack() { k.goBack("") }
+
+// GoBackIn is GoBack for partition 0 of one topic: a disk has the logs of a
+// machine that died as it likes.
+func (k *Kafka) GoBackIn(topic string) { k.goBack(topic + "-0") }
+
+func (k *Kafka) goBack(log string) {
 	k.tb.Helper()
 	k.Kill()
-	data := filepath.Join(k.dir, "data")
-	if err := errors.Join(os.RemoveAll(data), os.Rename(filepath.Join(k.dir, "saved"), data)); err != nil {
+	data := filepath.Join(k.dir, "data", log)
+	if err := errors.Join(os.RemoveAll(data), os.Rename(filepath.Join(k.dir, "saved", log), data)); err != nil {
 		k.tb.Fatal(err)
 	}
 	k.Restart()
