@@ -15,19 +15,16 @@ import (
 // Kafka itself has lost something: nobody else would ever do it. Called once
 // the ids are taken, when the coordinator holds no transaction of theirs.
 func (r *Ring) settle(ctx context.Context) error {
-	var partition kadm.TopicsSet
-	partition.Add(r.cfg.Topic, r.cfg.Partition)
-	topics, err := kadm.NewClient(r.clients[0]).DescribeProducers(ctx, partition)
+	producers, err := r.producers(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // a broker that is away fails the reading too; one before 2.8 cannot tell
+		return fmt.Errorf("asking for the producers of %s: %w", r.cfg.Topic, explained(err))
 	}
-	described := topics[r.cfg.Topic].Partitions[r.cfg.Partition] // without producers if there was an error
 	for i := range r.clients {
 		id, epoch, err := r.clients[i].ProducerID(ctx)
 		if err != nil {
 			return explained(err)
 		}
-		p, ok := described.ActiveProducers[id]
+		p, ok := producers[id]
 		if !ok {
 			continue
 		}
@@ -43,6 +40,34 @@ func (r *Ring) settle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// producers returns the producers that the partition knows: none where brokers
+// cannot tell (before 2.8).
+func (r *Ring) producers(ctx context.Context) (kadm.DescribedProducers, error) {
+	adm := kadm.NewClient(r.clients[0])
+	topics, err := adm.DescribeProducers(ctx, r.partition())
+	described, known := topics[r.cfg.Topic].Partitions[r.cfg.Partition]
+	switch {
+	case err == nil && known && described.Err == nil:
+		return described.ActiveProducers, nil
+	case err == nil && known:
+		err = described.Err
+	case err == nil: // a broker that has just started does not know what it leads
+		err = errUnavailable
+	}
+	brokers, _ := adm.ApiVersions(ctx) // unanswered: it is not known that they cannot
+	for _, broker := range brokers {
+		if _, can := broker.KeyMaxVersion(kmsg.DescribeProducers.Int16()); broker.Err == nil && !can {
+			return nil, nil
+		}
+	}
+	return nil, err
+}
+
+func (r *Ring) partition() (set kadm.TopicsSet) {
+	set.Add(r.cfg.Topic, r.cfg.Partition)
+	return set
 }
 
 // outgrow takes an id again until its epoch is above the one that the partition
@@ -92,10 +117,8 @@ func (r *Ring) endHanging(ctx context.Context, p kadm.DescribedProducer) error {
 	if err != nil {
 		return err
 	}
-	var partition kadm.TopicsSet
-	partition.Add(r.cfg.Topic, r.cfg.Partition)
 	responses, err := kadm.NewClient(r.clients[0]).WriteTxnMarkers(ctx, kadm.TxnMarkers{
-		ProducerID: p.ProducerID, ProducerEpoch: p.ProducerEpoch, Commit: committed, CoordinatorEpoch: max(p.CoordinatorEpoch, 0), Topics: partition,
+		ProducerID: p.ProducerID, ProducerEpoch: p.ProducerEpoch, Commit: committed, CoordinatorEpoch: max(p.CoordinatorEpoch, 0), Topics: r.partition(),
 	})
 	if err == nil {
 		responses.EachPartition(func(answer kadm.TxnMarkersPartitionResponse) {

@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -75,6 +77,46 @@ func TestRingOutgrowsEpochsThatTheCoordinatorLost(t *testing.T) {
 		h.publish(want[len(want)-1])
 	}
 	h.holds(want...)
+}
+
+// A broker that has just started may not know what it leads: then nobody knows
+// whether a transaction hangs. One before 2.8 never tells.
+func TestRingOpensWithoutKnowingTheProducersOnlyIfBrokersCannotTell(t *testing.T) {
+	for name, c := range map[string]struct {
+		versions *kversion.Versions
+		answer   *kerr.Error
+		opens    bool
+	}{
+		"just started": {kversion.Stable(), kerr.NotLeaderForPartition, false},
+		"before 2.8":   {kversion.V2_7_0(), nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, hangingTopic), kfake.MaxVersions(c.versions))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(cluster.Close)
+			cluster.ControlKey(kmsg.DescribeProducers.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				response := request.ResponseKind().(*kmsg.DescribeProducersResponse)
+				partition := kmsg.NewDescribeProducersResponseTopicPartition()
+				partition.ErrorCode = c.answer.Code
+				topic := kmsg.NewDescribeProducersResponseTopic()
+				topic.Topic, topic.Partitions = hangingTopic, []kmsg.DescribeProducersResponseTopicPartition{partition}
+				response.Topics = []kmsg.DescribeProducersResponseTopic{topic}
+				return response, nil, true
+			})
+			ring, err := kafka.OpenRing(t.Context(), kafka.RingConfig{
+				Client: []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RequestRetries(1)}, Prefix: hangingPrefix, Topic: hangingTopic, MaxBufferedBytes: 1 << 20, BatchMaxBytes: 1 << 20,
+			})
+			if err == nil {
+				ring.Close()
+			}
+			if opens := err == nil; opens != c.opens || !opens && !errors.Is(err, c.answer) {
+				t.Errorf("it opens: %v, want %v: %v", opens, c.opens, err)
+			}
+		})
+	}
 }
 
 // hanging is a topic with a transaction of which the coordinator knows
