@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -101,6 +102,24 @@ func (r *Ring) outgrow(ctx context.Context, i int, seen int16) error {
 		return fmt.Errorf("making producer %d: %w", i, err)
 	}
 	return r.take(ctx, i)
+}
+
+// unsettled tells of a transaction of an id that its coordinator is settling,
+// nil if there is none.
+//
+// A coordinator that lost the end of its log may have to settle a transaction
+// that the partition has seen the end of, with an epoch that the partition
+// refuses. It never gets over that.
+func (r *Ring) unsettled(ctx context.Context, i int) error {
+	ctx, cancel := context.WithTimeout(ctx, takes)
+	defer cancel()
+	described, err := kadm.NewClient(r.clients[i]).DescribeTransactions(ctx, r.id(i))
+	txn, ok := described[r.id(i)]
+	if err != nil || !ok || txn.Err != nil || !strings.HasPrefix(txn.State, "Prepare") {
+		return nil // Kafka is away, and that is told already
+	}
+	return fmt.Errorf("its last transaction is never settled (%s, producer %d, epoch %d): if that stays, Kafka's transaction log has lost what %s knows of that producer; "+
+		"restart the brokers with producer.id.expiration.ms=1 in their configuration files, and again without it", txn.State, txn.ProducerID, txn.ProducerEpoch, r.cfg.Topic)
 }
 
 // endHanging ends a transaction of one of this ring's ids that Kafka itself

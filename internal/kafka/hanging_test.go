@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,27 +57,48 @@ func TestRingOutgrowsEpochsThatTheCoordinatorLost(t *testing.T) {
 	k.Save()
 
 	h.open()
-	want := []string{"1"}
-	for i := 2; i < 20; i++ {
-		want = append(want, strconv.Itoa(i))
-		h.publish(want[len(want)-1])
-	}
-	reached, release := make(chan struct{}), make(chan struct{})
-	h.produce("20", func() { close(reached); <-release })
-	h.produce("open", func() {}) // its commit waits for the one before
-	<-reached
-	k.GoBackIn("__transaction_state")
-	close(release)
+	want := h.publishes([]string{"1"}, 20)
+	h.holds(want...)
+	h.begin("open")
 	h.ring.Close()
-	want = append(want, "20")
+	k.GoBackIn("__transaction_state")
 
 	h.open()
 	h.holds(want...)
-	for i := 21; i < 30; i++ {
-		want = append(want, strconv.Itoa(i))
-		h.publish(want[len(want)-1])
+	h.holds(h.publishes(want, 30)...)
+}
+
+// If it held a transaction then, it cannot settle that any more: the ring tells
+// what can be done, and that helps.
+func TestRingTellsWhatHelpsACoordinatorThatCannotSettle(t *testing.T) {
+	k := testkit.StartKafka(t)
+	if !k.Real() {
+		t.Skip("this test needs Apache Kafka, whose log can go back: install Java and Maven")
 	}
+	h := &hanging{t: t, brokers: k.Brokers()}
+	h.createTopic()
+	h.open()
+	saved := make(chan struct{})
+	h.produce("1", func() { <-saved })
+	h.produce("2", func() {}) // its commit waits for the one before
+	k.Save()
+	close(saved)
+	want := h.publishes([]string{"1", "2"}, 20)
+	h.holds(want...) // no commit is on its way
+	h.ring.Close()
+	k.GoBackIn("__transaction_state")
+
+	_, err := kafka.OpenRing(h.ctx(), h.config())
+	const remedy = "producer.id.expiration.ms=1"
+	if err == nil || !strings.Contains(err.Error(), "PrepareAbort") || !strings.Contains(err.Error(), remedy) {
+		t.Fatalf("it does not tell what can be done: %v", err)
+	}
+	k.Stop()
+	k.Configure(remedy)
+	k.Restart()
+	h.open()
 	h.holds(want...)
+	h.holds(h.publishes(want, 30)...)
 }
 
 // A broker that has just started may not know what it leads: then nobody knows
@@ -165,30 +187,39 @@ func (h *hanging) ctx() context.Context {
 	return ctx
 }
 
-// commit commits a transaction of the ring's next id, as its last owner did.
-func (h *hanging) commit(value string) {
+// begin leaves a transaction of the ring's next id open, as its last owner did.
+func (h *hanging) begin(value string) *kgo.Client {
 	h.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(h.brokers...), kgo.TransactionalID(hangingPrefix+".1"))
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer client.Close()
+	h.t.Cleanup(client.Close)
 	if err := client.BeginTransaction(); err != nil {
 		h.t.Fatal(err)
 	}
 	if err := client.ProduceSync(h.ctx(), &kgo.Record{Topic: hangingTopic, Value: []byte(value)}).FirstErr(); err != nil {
 		h.t.Fatal(err)
 	}
-	if err := client.EndTransaction(h.ctx(), kgo.TryCommit); err != nil {
+	return client
+}
+
+func (h *hanging) commit(value string) {
+	h.t.Helper()
+	if err := h.begin(value).EndTransaction(h.ctx(), kgo.TryCommit); err != nil {
 		h.t.Fatal(err)
+	}
+}
+
+func (h *hanging) config() kafka.RingConfig {
+	return kafka.RingConfig{
+		Client: []kgo.Opt{kgo.SeedBrokers(h.brokers...)}, Prefix: hangingPrefix, Topic: hangingTopic, MaxBufferedBytes: 1 << 20, BatchMaxBytes: 1 << 20,
 	}
 }
 
 func (h *hanging) open() {
 	h.t.Helper()
-	ring, err := kafka.OpenRing(h.ctx(), kafka.RingConfig{
-		Client: []kgo.Opt{kgo.SeedBrokers(h.brokers...)}, Prefix: hangingPrefix, Topic: hangingTopic, MaxBufferedBytes: 1 << 20, BatchMaxBytes: 1 << 20,
-	})
+	ring, err := kafka.OpenRing(h.ctx(), h.config())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -209,6 +240,16 @@ func (h *hanging) publish(value string) {
 	if err := h.ring.Wait(h.ctx()); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// publishes publishes the numbers that come next, below end, and returns all.
+func (h *hanging) publishes(before []string, end int) []string {
+	h.t.Helper()
+	for i := len(before) + 1; i < end; i++ {
+		before = append(before, strconv.Itoa(i))
+		h.publish(before[len(before)-1])
+	}
+	return before
 }
 
 // holds checks what a reader of committed events sees.

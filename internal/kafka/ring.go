@@ -24,6 +24,10 @@ const ringSize = 3
 // whose producer died.
 const transactionTimeout = 20 * time.Second
 
+// takes is how long an id may take to be had, before it is tried anew and the
+// reason told.
+const takes = 10 * time.Second
+
 // unknownTopicRetries is how often a topic is asked for that the broker does
 // not know: right after a broker's restart it may not know any, and a topic
 // that someone deleted must not be waited for in silence.
@@ -158,7 +162,13 @@ func (r *Ring) fence(ctx context.Context) error {
 }
 
 func (r *Ring) take(ctx context.Context, i int) error {
-	if _, _, err := r.clients[i].ProducerID(ctx); err != nil {
+	limited, cancel := context.WithTimeout(ctx, takes)
+	defer cancel()
+	_, _, err := r.clients[i].ProducerID(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		err = errors.Join(err, r.unsettled(ctx, i))
+	}
+	if err != nil {
 		return fmt.Errorf("taking transactional id %s: %w", r.id(i), explained(err))
 	}
 	return nil

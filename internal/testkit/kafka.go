@@ -152,6 +152,19 @@ func (k *Kafka) goBack(log string) {
 	k.Restart()
 }
 
+// Configure adds to the broker's configuration file, which Restart reads.
+func (k *Kafka) Configure(property string) {
+	k.tb.Helper()
+	file, err := os.OpenFile(k.properties(), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = fmt.Fprintln(file, property)
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		k.tb.Fatal(err)
+	}
+}
+
 // Freeze stops the broker's process without ending it, and Thaw lets it go on.
 func (k *Kafka) Freeze() { k.signal(syscall.SIGSTOP) }
 
