@@ -22,7 +22,7 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 	looked, asked := s.lookAtPeer(ctx), s.askApplied(ctx)
 	ready := p.ready(ctx)
 	looked()
-	applied := asked()
+	s.applied = asked()
 	if !ready {
 		return nil
 	}
@@ -34,12 +34,6 @@ func (s *Source) capture(ctx context.Context, p *publisher) error {
 	}
 	s.turner.Peer = func(first, last int64, visit func(*schema.Event) error) error {
 		return s.peerEvents(ctx, first, last, visit)
-	}
-	if err := s.fillLost(ctx, applied); err != nil {
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // stopped: an orderly end
-		}
-		return err
 	}
 	s.full = s.cfg.Snapshot == SnapshotAlways || s.cfg.NewEpoch
 	s.turner.Values = func(id []byte, pos *offsets.Position, publish func([]schema.Event) error) error {
@@ -81,6 +75,9 @@ var errSnapshotDue = errors.New("a snapshot is due")
 // follow holds one replication link: it synchronises as the position asks
 // and reads until the link is cut.
 func (s *Source) follow(ctx context.Context) error {
+	if err := s.tellLost(ctx); err != nil {
+		return err
+	}
 	pos := s.lane.position()
 	fresh := pos.IsZero()
 	switch {

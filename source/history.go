@@ -65,22 +65,42 @@ func (h *history) judge(pos offsets.Position) verdict {
 	return goesOn
 }
 
-// inspect reads the history of the site.
+// shares tells whether this history surely goes on from the one of pos behind
+// replOffset. If it does not, what was read behind the fork may be of either.
+func (h *history) shares(pos offsets.Position, replOffset int64) bool {
+	return h.replid == pos.Replid || h.before == pos.Replid && h.forkedAt >= replOffset
+}
+
+// lineage reads which history the site follows, and what it went on from.
+func (s *Source) lineage(ctx context.Context) (h history, err error) {
+	err = s.ask(ctx, func(c *redis.Conn) error { return h.readLineage(ctx, c) })
+	if err != nil {
+		return h, fmt.Errorf("looking at the replication history of site %s: %w", s.cfg.Site, err)
+	}
+	return h, nil
+}
+
+func (h *history) readLineage(ctx context.Context, c *redis.Conn) error {
+	info, err := redis.Info(ctx, c, "replication")
+	if err != nil {
+		return err
+	}
+	if h.replid, h.offset, err = streamEnd(info); err != nil {
+		return err
+	}
+	if second, err := strconv.ParseInt(info["second_repl_offset"], 10, 64); err == nil && second > 0 {
+		h.before, h.forkedAt = info["master_replid2"], second-1
+	}
+	return nil
+}
+
+// inspect reads the history of the site, and what the link has written there.
 func (s *Source) inspect(ctx context.Context) (history, error) {
 	var h history
 	err := s.ask(ctx, func(c *redis.Conn) error {
-		info, err := redis.Info(ctx, c, "replication")
+		err := h.readLineage(ctx, c)
 		if err != nil {
 			return err
-		}
-		h.before = info["master_replid2"]
-		if h.replid, h.offset, err = streamEnd(info); err != nil {
-			return err
-		}
-		if second, err := strconv.ParseInt(info["second_repl_offset"], 10, 64); err == nil && second > 0 {
-			h.forkedAt = second - 1
-		} else {
-			h.before = ""
 		}
 		if _, h.known, err = get(ctx, c, offsets.WitnessKey(s.cfg.Link)); err != nil {
 			return fmt.Errorf("looking whether it was followed before: %w", err)

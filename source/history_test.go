@@ -43,6 +43,26 @@ func TestHistoryOfASiteIsHeldAgainstThePosition(t *testing.T) {
 	}
 }
 
+func TestHistoryThatSharesAPlace(t *testing.T) {
+	const ours, other = "aaaa", "bbbb"
+	pos := offsets.Position{Replid: ours, ReplOffset: 100}
+	for name, tt := range map[string]struct {
+		h    history
+		want bool
+	}{
+		"the same history":        {history{replid: ours, offset: 500}, true},
+		"forked behind the place": {history{replid: other, before: ours, forkedAt: 200}, true},
+		"forked before the place": {history{replid: other, before: ours, forkedAt: 199}, false},
+		"of another history":      {history{replid: other, forkedAt: 200}, false},
+		"forked twice since":      {history{replid: other, before: "cccc", forkedAt: 200}, false},
+		"what it was forked from": {history{replid: ours, before: other, forkedAt: 50}, true},
+	} {
+		if got := tt.h.shares(pos, 200); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
 // A stopped process, or machine, is left for another server before long.
 func TestAStoppedRedisIsNotWaitedForForEver(t *testing.T) {
 	server := testkit.StartRedis(t)

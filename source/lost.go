@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"twinlog/offsets"
@@ -14,7 +15,9 @@ import (
 // But numbers of events that the target has applied must not come to mean other
 // events: an EVENTS_LOST takes the place of each. Behind them everything comes
 // again, and the target passes over what it has applied, by its place in the
-// replication stream. If that cannot tell, a new epoch says what the site holds.
+// replication stream. If that cannot tell, since the site follows another
+// history or another epoch since, a new epoch says what the site holds, and the
+// peer says what it holds.
 
 // askApplied asks what the target has applied while the own position is being
 // read. It returns a function that waits for the answer.
@@ -31,31 +34,68 @@ func (s *Source) askApplied(ctx context.Context) (wait func() offsets.Mark) {
 	}
 }
 
-// fillLost publishes that events are lost which the target has applied, if so.
-func (s *Source) fillLost(ctx context.Context, applied offsets.Mark) error {
+// tellLost publishes that events are lost which the target has applied, if so.
+func (s *Source) tellLost(ctx context.Context) error {
 	pos := s.lane.position()
-	if applied.Seq <= pos.Seq {
+	missing := s.applied.Seq > pos.Seq
+	again := pos.Phase == offsets.PhaseStream && pos.Epoch == s.applied.Epoch
+	coming := again && s.applied.ReplOffset > pos.ReplOffset
+	if !missing && !coming { // the rule
 		return nil
 	}
-	again := pos.Phase == offsets.PhaseStream && pos.Epoch == applied.Epoch
-	s.cfg.Log.Error("Kafka lost events that it had confirmed and the other site has applied", "topic", s.cfg.Topic, "from_seq", pos.Seq+1, "to_seq", applied.Seq, "published_again", again)
+	if again {
+		h, err := s.lineage(ctx)
+		if err != nil {
+			return err
+		}
+		again = h.shares(pos, s.applied.ReplOffset)
+	}
+	if again && !missing { // told, and coming
+		return nil
+	}
+	first, last := min(pos.Seq+1, s.applied.Seq), max(pos.Seq, s.applied.Seq)
+	s.cfg.Log.Error("Kafka lost events that it had confirmed and the other site has applied", "topic", s.cfg.Topic, "from_seq", first, "to_seq", last, "published_again", again)
 	if !again {
-		pos.Epoch, pos.Phase, pos.Gap, pos.Scope = max(pos.Epoch, applied.Epoch), offsets.PhaseSnapshot, true, s.cfg.Scope.Fingerprint()
+		pos.Epoch, pos.Phase, pos.Gap, pos.Scope = max(pos.Epoch, s.applied.Epoch), offsets.PhaseSnapshot, true, s.cfg.Scope.Fingerprint()
 	}
 	s.lane.numbering.Lock()
 	defer s.lane.numbering.Unlock()
-	for n := 0; s.lane.seq() < applied.Seq; n++ {
+	if err := s.fillLost(ctx, &pos); err != nil || again {
+		return err
+	}
+	return s.appendControl(&pos, s.askedFor(first, last))
+}
+
+// fillLost lets an EVENTS_LOST take the place of each lost event. The caller
+// holds the lock of the numbering.
+func (s *Source) fillLost(ctx context.Context, pos *offsets.Position) error {
+	for n := 0; s.lane.seq() < s.applied.Seq; n++ {
 		if n%1000 == 0 {
 			if err := s.lane.waitForRoom(ctx); err != nil {
 				return err
 			}
 		}
-		lost := schema.Event{
-			Op: schema.OpControl, DB: schema.NoDB, Command: schema.EventsLost, Source: schema.Source{Snapshot: "false", Replid: pos.Replid},
+		if err := s.appendControl(pos, schema.Event{Command: schema.EventsLost}); err != nil {
+			return err
 		}
-		if err := s.appendOwn([]schema.Event{lost}, &pos); err != nil {
-			return fmt.Errorf("telling that events are lost: %w", err)
-		}
+	}
+	return nil
+}
+
+// askedFor asks the peer for its values, since the site itself may have lost
+// events from first to last: nobody can tell any more whether it has. On a
+// one-way link nobody is asked.
+func (s *Source) askedFor(first, last int64) schema.Event {
+	if s.cfg.Ledger == nil {
+		return schema.Event{Command: schema.Heartbeat}
+	}
+	return schema.Event{Command: schema.SnapshotRequest, Args: [][]byte{strconv.AppendInt(nil, first, 10), strconv.AppendInt(nil, last, 10)}}
+}
+
+func (s *Source) appendControl(pos *offsets.Position, e schema.Event) error {
+	e.Op, e.DB, e.Source = schema.OpControl, schema.NoDB, schema.Source{Snapshot: "false", Replid: pos.Replid}
+	if err := s.appendOwn([]schema.Event{e}, pos); err != nil {
+		return fmt.Errorf("telling what Kafka has lost: %w", err)
 	}
 	return nil
 }

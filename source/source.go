@@ -105,6 +105,8 @@ type Source struct {
 	peer     *eventLog   // the peer's topic, while it is needed
 	peerUsed time.Time
 
+	applied offsets.Mark // by the target when this source began; zero: nothing, or not known
+
 	full     bool // a snapshot is due, whatever the position says
 	captured int  // events since they were counted last; the capturing goroutine's own
 

@@ -111,7 +111,7 @@ func (r *Ring) outgrow(ctx context.Context, i int, seen int16) error {
 // that the partition has seen the end of, with an epoch that the partition
 // refuses. It never gets over that.
 func (r *Ring) unsettled(ctx context.Context, i int) error {
-	ctx, cancel := context.WithTimeout(ctx, takes)
+	ctx, cancel := context.WithTimeout(ctx, takes/5)
 	defer cancel()
 	described, err := kadm.NewClient(r.clients[i]).DescribeTransactions(ctx, r.id(i))
 	txn, ok := described[r.id(i)]
