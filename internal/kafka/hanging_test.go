@@ -101,6 +101,37 @@ func TestRingTellsWhatHelpsACoordinatorThatCannotSettle(t *testing.T) {
 	h.holds(h.publishes(want, 30)...)
 }
 
+// A broker that lost a commit and kept its records does not get the next one:
+// the topic would have a hole.
+func TestRingCommitsNothingBehindACommitThatKafkaLost(t *testing.T) {
+	k := testkit.StartKafka(t)
+	if !k.Real() {
+		t.Skip("this test needs Apache Kafka, whose log can go back: install Java and Maven")
+	}
+	h := &hanging{t: t, brokers: k.Brokers()}
+	h.createTopic()
+	h.open()
+	committed, saved := make(chan struct{}), make(chan struct{})
+	h.produce("1", func() { close(committed); <-saved })
+	h.produce("2", func() {}) // its commit waits for the one before
+	<-committed
+	k.Save()
+	close(saved)
+	if err := h.ring.Wait(h.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	k.GoBack()
+	h.produce("3", func() {})
+	if err := h.ring.Wait(h.ctx()); err == nil {
+		t.Error("a transaction is committed behind one that is not any more")
+	}
+	h.ring.Close()
+	h.open()
+	h.holds("1")
+	h.publish("2")
+	h.holds("1", "2")
+}
+
 // A broker that has just started may not know what it leads: then nobody knows
 // whether a transaction hangs. One before 2.8 never tells.
 func TestRingOpensWithoutKnowingTheProducersOnlyIfBrokersCannotTell(t *testing.T) {

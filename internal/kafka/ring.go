@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,7 @@ type Ring struct {
 	next      int
 	lastStart time.Time
 	last      int64         // offset of the last record, -1 before
+	cuts      cuts          // connections that were closed
 	tokens    chan struct{} // one for each transaction not committed yet
 	commits   chan commit
 	wg        sync.WaitGroup
@@ -74,6 +76,7 @@ type Ring struct {
 
 type commit struct {
 	client    *kgo.Client
+	last      int64 // offset of its last record
 	committed func()
 }
 
@@ -115,6 +118,7 @@ func (r *Ring) newClient(i int) (*kgo.Client, error) {
 		kgo.MaxBufferedBytes(r.cfg.MaxBufferedBytes),
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 		kgo.UnknownTopicRetries(unknownTopicRetries),
+		kgo.WithHooks(&r.cuts),
 	)
 	opts = append(opts, observed(r.cfg.Metrics, r.id(i))...)
 	if r.cfg.Hook != nil {
@@ -218,7 +222,7 @@ func (r *Ring) Publish(ctx context.Context, batch iter.Seq[[]*kgo.Record], commi
 		return r.fail(err)
 	}
 	r.hook("produced")
-	r.commits <- commit{client, committed} // a token each: there is room
+	r.commits <- commit{client, r.last, committed} // a token each: there is room
 	return nil
 }
 
@@ -282,20 +286,67 @@ var errWentBack = errors.New("the log was cut behind what Kafka had confirmed")
 // as long as it takes: an answer that never comes leaves the outcome open,
 // and only Close ends the wait. After an error it commits nothing more.
 func (r *Ring) commitLoop(ctx context.Context) {
+	committed, cuts := int64(-1), r.cuts.Load()
 	for r.Err() == nil {
 		select {
 		case <-r.done:
 		case c := <-r.commits:
+			if n := r.cuts.Load(); n != cuts && committed >= 0 {
+				if err := r.stands(ctx, committed); err != nil {
+					_ = r.fail(err)
+					return
+				}
+				cuts = n
+			}
 			if err := c.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 				_ = r.fail(fmt.Errorf("committing to %s: %w", r.cfg.Topic, explained(err)))
 				return
 			}
+			committed = c.last
 			c.committed()
 			<-r.tokens
 			r.hook("committed")
 		}
 	}
 }
+
+// stands checks that the record at offset last, which was committed, still is.
+// A broker that comes back may have lost the commit and kept the records: the
+// next one would leave a hole. Without a cut connection no broker comes back.
+func (r *Ring) stands(ctx context.Context, last int64) error {
+	reader, err := NewReader(ConsumerConfig{Client: r.cfg.Client, Topic: r.cfg.Topic, Partition: r.cfg.Partition, MaxBytes: fetchBytes})
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	ctx, cancel := context.WithTimeout(ctx, takes)
+	defer cancel()
+	r.wg.Go(func() {
+		select {
+		case <-r.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	reader.ReadFrom(last)
+	records, err := reader.Poll(ctx)
+	var gone *RangeError
+	switch {
+	case len(records) > 0 && records[0].Offset == last && !records[0].Attrs.IsControl():
+		return nil
+	case errors.As(err, &gone) && gone.Start > last: // retention has removed it
+		return nil
+	case err != nil && gone == nil:
+		return fmt.Errorf("topic %s: looking whether the record at offset %d is still committed: %w", r.cfg.Topic, last, err)
+	}
+	return fmt.Errorf("topic %s: the record at offset %d was committed and is not any more: %w", r.cfg.Topic, last, errWentBack)
+}
+
+// cuts counts connections that were closed.
+type cuts struct{ atomic.Int64 }
+
+// OnBrokerDisconnect implements kgo.HookBrokerDisconnect.
+func (c *cuts) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { c.Add(1) }
 
 // Wait blocks until every published batch is committed. It is for the
 // goroutine that publishes.
