@@ -308,6 +308,9 @@ func (s *Source) keptAt(ctx context.Context, pos offsets.Position, replOffset in
 		if err == nil || !later(err) {
 			return kept, err
 		}
+		if gone := s.wentBack(err, attempt); gone != nil {
+			return kept, gone
+		}
 		s.setWaiting("Kafka: " + err.Error())
 		if waitErr := retry.Wait(ctx, attempt); waitErr != nil {
 			return kept, errors.Join(err, waitErr)

@@ -51,6 +51,9 @@ func (s *Source) remember(ctx context.Context) error {
 		case !later(err):
 			return err
 		}
+		if gone := s.wentBack(err, attempt); gone != nil {
+			return gone
+		}
 		s.setWaiting("Kafka: " + err.Error())
 		s.cfg.Log.Warn("reading what the peer has not seen, trying again", "site", s.cfg.Site, "error", err)
 		if err := retry.Wait(ctx, attempt); err != nil {
@@ -239,6 +242,22 @@ type shortError struct {
 func (e *shortError) Error() string {
 	return fmt.Sprintf("what was applied reaches up to seq %d of topic %s, but the topic ends at seq %d: waiting until its source has published the rest again. "+
 		"If Kafka lost it or the topic was created anew, %s", e.wanted, e.topic, e.last, e.anew)
+}
+
+// wentBack tells that the own topic ends before what was committed to it, if err
+// says so. Who publishes finds that out, too, but here nothing may be published
+// before the topic is read. A commit may take a moment to be seen.
+func (s *Source) wentBack(err error, attempt int) error {
+	const patience = 8 // attempts
+	var short *shortError
+	if attempt < patience || !errors.As(err, &short) || short.topic != s.cfg.Topic {
+		return nil
+	}
+	_, committed, _, _ := s.lane.progress()
+	if short.last >= committed.Seq {
+		return nil
+	}
+	return fmt.Errorf("topic %s ends at seq %d, but seq %d was committed: %w", short.topic, short.last, committed.Seq, ErrKafkaWentBack)
 }
 
 // logEnd is the last event of a topic, zero for none.

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -152,4 +153,32 @@ func TestKafkaThatLostWhatASiteLostToo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Kafka loses events while their site is away, and that comes back older than
+// they are: its source has to look into the topic before it publishes anything.
+func TestKafkaThatLostWhileASiteWasAway(t *testing.T) {
+	l := newLink(t, linkOptions{argsA: wideBacklog(), argsB: wideBacklog()})
+	l.needsRealKafka()
+	l.run()
+	l.sets(l.b, "before", 100, "1")
+	l.a.Equal(l.b, time.Minute, testkit.CompareOptions{Grace: grace})
+	if err := l.b.Client().Save(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	l.kafka.Save()
+	l.sets(l.b, "lost", 100, "1")
+	l.a.Equal(l.b, time.Minute, testkit.CompareOptions{Grace: grace})
+	l.b.Kill()
+	l.kafka.GoBack()
+	l.b.Restart()
+	l.worker.AwaitReady(time.Minute)
+	l.sets(l.b, "new", 100, "1")
+	testkit.Eventually(t, time.Minute, func() error {
+		if n, err := l.b.Client().Exists(t.Context(), "lost:0", "lost:99").Result(); err != nil || n != 2 {
+			return errors.Join(err, fmt.Errorf("%d of two lost keys came back", n))
+		}
+		return nil
+	})
+	l.a.Equal(l.b, time.Minute, testkit.CompareOptions{Grace: grace})
 }
