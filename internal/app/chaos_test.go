@@ -19,7 +19,7 @@ import (
 )
 
 // chaosTime is how long CI's slice of TestChaos makes rounds.
-const chaosTime = 40 * time.Second
+const chaosTime = time.Minute
 
 // TestChaos lets both sites of a link write the same keys and keys of their
 // own while faults happen at random, round by round. What a fault stops is set
