@@ -45,23 +45,18 @@ func TestRingCommitsATransactionThatKafkaForgotIfALaterOneIsCommitted(t *testing
 // partition knows: what is sent with them is refused, or taken for what came
 // with them before.
 func TestRingOutgrowsEpochsThatTheCoordinatorLost(t *testing.T) {
-	k := testkit.StartKafka(t)
-	if !k.Real() {
-		t.Skip("this test needs Apache Kafka, whose log can go back: install Java and Maven")
-	}
-	h := &hanging{t: t, brokers: k.Brokers()}
-	h.createTopic()
+	h, _ := newTopic(t)
 	h.open()
 	h.publish("1")
 	h.ring.Close()
-	k.Save()
+	h.kafka.Save()
 
 	h.open()
 	want := h.publishes([]string{"1"}, 20)
 	h.holds(want...)
 	h.begin("open")
 	h.ring.Close()
-	k.GoBackIn("__transaction_state")
+	h.kafka.GoBackIn("__transaction_state")
 
 	h.open()
 	h.holds(want...)
@@ -71,31 +66,26 @@ func TestRingOutgrowsEpochsThatTheCoordinatorLost(t *testing.T) {
 // If it held a transaction then, it cannot settle that any more: the ring tells
 // what can be done, and that helps.
 func TestRingTellsWhatHelpsACoordinatorThatCannotSettle(t *testing.T) {
-	k := testkit.StartKafka(t)
-	if !k.Real() {
-		t.Skip("this test needs Apache Kafka, whose log can go back: install Java and Maven")
-	}
-	h := &hanging{t: t, brokers: k.Brokers()}
-	h.createTopic()
+	h, _ := newTopic(t)
 	h.open()
 	saved := make(chan struct{})
 	h.produce("1", func() { <-saved })
 	h.produce("2", func() {}) // its commit waits for the one before
-	k.Save()
+	h.kafka.Save()
 	close(saved)
 	want := h.publishes([]string{"1", "2"}, 20)
 	h.holds(want...) // no commit is on its way
 	h.ring.Close()
-	k.GoBackIn("__transaction_state")
+	h.kafka.GoBackIn("__transaction_state")
 
 	_, err := kafka.OpenRing(h.ctx(), h.config())
 	const remedy = "producer.id.expiration.ms=1"
 	if err == nil || !strings.Contains(err.Error(), "PrepareAbort") || !strings.Contains(err.Error(), remedy) {
 		t.Fatalf("it does not tell what can be done: %v", err)
 	}
-	k.Stop()
-	k.Configure(remedy)
-	k.Restart()
+	h.kafka.Stop()
+	h.kafka.Configure(remedy)
+	h.kafka.Restart()
 	h.open()
 	h.holds(want...)
 	h.holds(h.publishes(want, 30)...)
@@ -104,23 +94,18 @@ func TestRingTellsWhatHelpsACoordinatorThatCannotSettle(t *testing.T) {
 // A broker that lost a commit and kept its records does not get the next one:
 // the topic would have a hole.
 func TestRingCommitsNothingBehindACommitThatKafkaLost(t *testing.T) {
-	k := testkit.StartKafka(t)
-	if !k.Real() {
-		t.Skip("this test needs Apache Kafka, whose log can go back: install Java and Maven")
-	}
-	h := &hanging{t: t, brokers: k.Brokers()}
-	h.createTopic()
+	h, _ := newTopic(t)
 	h.open()
 	committed, saved := make(chan struct{}), make(chan struct{})
 	h.produce("1", func() { close(committed); <-saved })
 	h.produce("2", func() {}) // its commit waits for the one before
 	<-committed
-	k.Save()
+	h.kafka.Save()
 	close(saved)
 	if err := h.ring.Wait(h.ctx()); err != nil {
 		t.Fatal(err)
 	}
-	k.GoBack()
+	h.kafka.GoBack()
 	h.produce("3", func() {})
 	if err := h.ring.Wait(h.ctx()); err == nil {
 		t.Error("a transaction is committed behind one that is not any more")
@@ -172,44 +157,47 @@ func TestRingOpensWithoutKnowingTheProducersOnlyIfBrokersCannotTell(t *testing.T
 	}
 }
 
-// hanging is a topic with a transaction of which the coordinator knows
-// nothing; its only record is "x".
+// hanging is a topic, and the ring that publishes to it.
 type hanging struct {
 	t       *testing.T
+	kafka   *testkit.Kafka
 	brokers []string
 	ring    *kafka.Ring
 }
 
 const hangingTopic, hangingPrefix = "hanging", "twinlog.hanging.a.0"
 
+// newHanging is a topic with a transaction of which the coordinator knows
+// nothing; its only record is "x".
 func newHanging(t *testing.T) *hanging {
 	t.Helper()
-	k := testkit.StartKafka(t)
-	if !k.Real() {
-		t.Skip("this test needs Apache Kafka, which verifies transactions only if it is told to: install Java and Maven")
-	}
-	h := &hanging{t: t, brokers: k.Brokers()}
-	adm := h.createTopic()
+	h, adm := newTopic(t)
 	off := "false"
 	if _, err := adm.AlterBrokerConfigs(h.ctx(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "transaction.partition.verification.enable", Value: &off}}); err != nil {
 		t.Fatal(err)
 	}
-	forgotten(h.ctx(), t, k, hangingPrefix+".0", hangingTopic)
+	forgotten(h.ctx(), t, h.kafka, hangingPrefix+".0", hangingTopic)
 	return h
 }
 
-func (h *hanging) createTopic() *kadm.Client {
-	h.t.Helper()
+// newTopic is an empty topic of a real Kafka.
+func newTopic(t *testing.T) (*hanging, *kadm.Client) {
+	t.Helper()
+	k := testkit.StartKafka(t)
+	if !k.Real() {
+		t.Skip("this test needs Apache Kafka, whose log can go back, and which verifies transactions only if it is told to: install Java and Maven")
+	}
+	h := &hanging{t: t, kafka: k, brokers: k.Brokers()}
 	client, err := kgo.NewClient(kgo.SeedBrokers(h.brokers...))
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
-	h.t.Cleanup(client.Close)
+	t.Cleanup(client.Close)
 	adm := kadm.NewClient(client)
 	if _, err := adm.CreateTopic(h.ctx(), 1, 1, nil, hangingTopic); err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return adm
+	return h, adm
 }
 
 func (h *hanging) ctx() context.Context {
