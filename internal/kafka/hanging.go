@@ -116,7 +116,7 @@ func (r *Ring) unsettled(ctx context.Context, i int) error {
 	described, err := kadm.NewClient(r.clients[i]).DescribeTransactions(ctx, r.id(i))
 	txn, ok := described[r.id(i)]
 	if err != nil || !ok || txn.Err != nil || !strings.HasPrefix(txn.State, "Prepare") {
-		return nil // Kafka is away, and that is told already
+		return nil // what kept the id from being had is told already
 	}
 	return fmt.Errorf("its last transaction is never settled (%s, producer %d, epoch %d): if that stays, Kafka's transaction log has lost what %s knows of that producer; "+
 		"restart the brokers with producer.id.expiration.ms=1 in their configuration files, and again without it", txn.State, txn.ProducerID, txn.ProducerEpoch, r.cfg.Topic)

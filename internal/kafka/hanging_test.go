@@ -68,11 +68,7 @@ func TestRingOutgrowsEpochsThatTheCoordinatorLost(t *testing.T) {
 func TestRingTellsWhatHelpsACoordinatorThatCannotSettle(t *testing.T) {
 	h, _ := newTopic(t)
 	h.open()
-	saved := make(chan struct{})
-	h.produce("1", func() { <-saved })
-	h.produce("2", func() {}) // its commit waits for the one before
-	h.kafka.Save()
-	close(saved)
+	h.saveBeforeCommit("1", "2")
 	want := h.publishes([]string{"1", "2"}, 20)
 	h.holds(want...) // no commit is on its way
 	h.ring.Close()
@@ -96,17 +92,9 @@ func TestRingTellsWhatHelpsACoordinatorThatCannotSettle(t *testing.T) {
 func TestRingCommitsNothingBehindACommitThatKafkaLost(t *testing.T) {
 	h, _ := newTopic(t)
 	h.open()
-	committed, saved := make(chan struct{}), make(chan struct{})
-	h.produce("1", func() { close(committed); <-saved })
-	h.produce("2", func() {}) // its commit waits for the one before
-	<-committed
-	h.kafka.Save()
-	close(saved)
-	if err := h.ring.Wait(h.ctx()); err != nil {
-		t.Fatal(err)
-	}
+	h.saveBeforeCommit("1", "2")
 	h.kafka.GoBack()
-	err := h.ring.Publish(h.ctx(), slices.Values([][]*kgo.Record{{{Topic: hangingTopic, Value: []byte("3")}}}), func() {})
+	err := h.tryProduce("3", func() {})
 	if err == nil {
 		err = h.ring.Wait(h.ctx())
 	}
@@ -147,9 +135,7 @@ func TestRingOpensWithoutKnowingTheProducersOnlyIfBrokersCannotTell(t *testing.T
 				response.Topics = []kmsg.DescribeProducersResponseTopic{topic}
 				return response, nil, true
 			})
-			ring, err := kafka.OpenRing(t.Context(), kafka.RingConfig{
-				Client: []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RequestRetries(1)}, Prefix: hangingPrefix, Topic: hangingTopic, MaxBufferedBytes: 1 << 20, BatchMaxBytes: 1 << 20,
-			})
+			ring, err := kafka.OpenRing(t.Context(), (&hanging{brokers: cluster.ListenAddrs()}).config(kgo.RequestRetries(1)))
 			if err == nil {
 				ring.Close()
 			}
@@ -233,9 +219,9 @@ func (h *hanging) commit(value string) {
 	}
 }
 
-func (h *hanging) config() kafka.RingConfig {
+func (h *hanging) config(more ...kgo.Opt) kafka.RingConfig {
 	return kafka.RingConfig{
-		Client: []kgo.Opt{kgo.SeedBrokers(h.brokers...)}, Prefix: hangingPrefix, Topic: hangingTopic, MaxBufferedBytes: 1 << 20, BatchMaxBytes: 1 << 20,
+		Client: append(more, kgo.SeedBrokers(h.brokers...)), Prefix: hangingPrefix, Topic: hangingTopic, MaxBufferedBytes: 1 << 20, BatchMaxBytes: 1 << 20,
 	}
 }
 
@@ -249,9 +235,28 @@ func (h *hanging) open() {
 	h.ring = ring
 }
 
+func (h *hanging) tryProduce(value string, committed func()) error {
+	return h.ring.Publish(h.ctx(), slices.Values([][]*kgo.Record{{{Topic: hangingTopic, Value: []byte(value)}}}), committed)
+}
+
 func (h *hanging) produce(value string, committed func()) {
 	h.t.Helper()
-	if err := h.ring.Publish(h.ctx(), slices.Values([][]*kgo.Record{{{Topic: hangingTopic, Value: []byte(value)}}}), committed); err != nil {
+	if err := h.tryProduce(value, committed); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// saveBeforeCommit publishes two values. What Kafka saves holds the second one,
+// and not its commit.
+func (h *hanging) saveBeforeCommit(first, second string) {
+	h.t.Helper()
+	committed, saved := make(chan struct{}), make(chan struct{})
+	h.produce(first, func() { close(committed); <-saved })
+	h.produce(second, func() {}) // its commit waits for the one before
+	<-committed
+	h.kafka.Save()
+	close(saved)
+	if err := h.ring.Wait(h.ctx()); err != nil {
 		h.t.Fatal(err)
 	}
 }
