@@ -269,10 +269,17 @@ func (s *Source) fork(ctx context.Context, pos offsets.Position, h *history) err
 		"site", s.cfg.Site, "from_seq", first, "to_seq", last, "forked_at", h.forkedAt, "was_at", pos.ReplOffset)
 	event := schema.Event{Op: schema.OpControl, DB: schema.NoDB, Command: schema.Heartbeat}
 	if first <= last {
-		event.Command = schema.SnapshotRequest
-		event.Args = [][]byte{strconv.AppendInt(nil, first, 10), strconv.AppendInt(nil, last, 10)}
+		event = snapshotRequest(first, last)
 	}
 	return s.beginAt(ctx, event, at)
+}
+
+// snapshotRequest asks the peer for its values, since the site has lost its
+// events from first to last, or may have.
+func snapshotRequest(first, last int64) schema.Event {
+	return schema.Event{
+		Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotRequest, Args: [][]byte{strconv.AppendInt(nil, first, 10), strconv.AppendInt(nil, last, 10)},
+	}
 }
 
 // beginAt publishes a control event with the place that the source goes on

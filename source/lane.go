@@ -433,6 +433,28 @@ func (l *lane) release(b *batch) {
 	l.room.Broadcast()
 }
 
+// endsAt tells what is wrong if the topic ends at a seq, 0 for an empty one; nil
+// if it holds all that was committed.
+func (l *lane) endsAt(seq int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tooShort(seq)
+}
+
+// tooShort is endsAt for who holds the lock.
+func (l *lane) tooShort(seq int64) error {
+	switch {
+	case seq >= l.committed.Seq:
+		return nil
+	case seq > 0:
+		return fmt.Errorf("topic %s ends at seq %d, but seq %d was committed: %w", l.cfg.Topic, seq, l.committed.Seq, ErrKafkaWentBack)
+	}
+	return &kafka.TopicError{
+		Topic: l.cfg.Topic, Problem: fmt.Sprintf("ends at seq %d, but seq %d was committed", seq, l.committed.Seq),
+		Remedy: "Kafka lost data (an unclean leader election, a disk), or someone created the topic anew; " + l.cfg.anew(),
+	}
+}
+
 // rewind makes every batch behind the position that Kafka holds wait again,
 // after a ring was lost with commits of unknown outcome. Batches that turn
 // out to be committed are released. A position that falls inside a batch, or
@@ -440,14 +462,8 @@ func (l *lane) release(b *batch) {
 func (l *lane) rewind(inKafka offsets.Position) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if inKafka.Seq < l.committed.Seq && !inKafka.IsZero() {
-		return fmt.Errorf("topic %s ends at seq %d, but seq %d was committed: %w", l.cfg.Topic, inKafka.Seq, l.committed.Seq, ErrKafkaWentBack)
-	}
-	if inKafka.Seq < l.committed.Seq {
-		return &kafka.TopicError{
-			Topic: l.cfg.Topic, Problem: fmt.Sprintf("ends at seq %d, but seq %d was committed", inKafka.Seq, l.committed.Seq),
-			Remedy: "Kafka lost data (an unclean leader election, a disk), or someone created the topic anew; " + l.cfg.anew(),
-		}
+	if err := l.tooShort(inKafka.Seq); err != nil {
+		return err
 	}
 	for len(l.flying) > 0 && l.flying[0].pos.Seq <= inKafka.Seq {
 		l.release(takeFirst(&l.flying))

@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"sync"
 
 	"twinlog/offsets"
@@ -40,7 +39,7 @@ func (s *Source) tellLost(ctx context.Context) error {
 	missing := s.applied.Seq > pos.Seq
 	again := pos.Phase == offsets.PhaseStream && pos.Epoch == s.applied.Epoch
 	coming := again && s.applied.ReplOffset > pos.ReplOffset
-	if !missing && !coming { // the rule
+	if !missing && !coming { // Kafka lost nothing of it
 		return nil
 	}
 	if again {
@@ -63,7 +62,10 @@ func (s *Source) tellLost(ctx context.Context) error {
 	if err := s.fillLost(ctx, &pos); err != nil || again {
 		return err
 	}
-	return s.appendControl(&pos, s.askedFor(first, last))
+	if s.cfg.Ledger == nil { // on a one-way link nobody is asked
+		return s.appendControl(&pos, schema.Event{Op: schema.OpControl, DB: schema.NoDB, Command: schema.Heartbeat})
+	}
+	return s.appendControl(&pos, snapshotRequest(first, last)) // nobody can tell any more what the site itself has lost
 }
 
 // fillLost lets an EVENTS_LOST take the place of each lost event. The caller
@@ -75,25 +77,15 @@ func (s *Source) fillLost(ctx context.Context, pos *offsets.Position) error {
 				return err
 			}
 		}
-		if err := s.appendControl(pos, schema.Event{Command: schema.EventsLost}); err != nil {
+		if err := s.appendControl(pos, schema.Event{Op: schema.OpControl, DB: schema.NoDB, Command: schema.EventsLost}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// askedFor asks the peer for its values, since the site itself may have lost
-// events from first to last: nobody can tell any more whether it has. On a
-// one-way link nobody is asked.
-func (s *Source) askedFor(first, last int64) schema.Event {
-	if s.cfg.Ledger == nil {
-		return schema.Event{Command: schema.Heartbeat}
-	}
-	return schema.Event{Command: schema.SnapshotRequest, Args: [][]byte{strconv.AppendInt(nil, first, 10), strconv.AppendInt(nil, last, 10)}}
-}
-
 func (s *Source) appendControl(pos *offsets.Position, e schema.Event) error {
-	e.Op, e.DB, e.Source = schema.OpControl, schema.NoDB, schema.Source{Snapshot: "false", Replid: pos.Replid}
+	e.Source = schema.Source{Snapshot: "false", Replid: pos.Replid}
 	if err := s.appendOwn([]schema.Event{e}, pos); err != nil {
 		return fmt.Errorf("telling what Kafka has lost: %w", err)
 	}

@@ -253,11 +253,7 @@ func (s *Source) wentBack(err error, attempt int) error {
 	if attempt < patience || !errors.As(err, &short) || short.topic != s.cfg.Topic {
 		return nil
 	}
-	_, committed, _, _ := s.lane.progress()
-	if short.last >= committed.Seq {
-		return nil
-	}
-	return fmt.Errorf("topic %s ends at seq %d, but seq %d was committed: %w", short.topic, short.last, committed.Seq, ErrKafkaWentBack)
+	return s.lane.endsAt(short.last)
 }
 
 // logEnd is the last event of a topic, zero for none.

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"twinlog/internal/redis"
 	"twinlog/offsets"
-	"twinlog/schema"
 )
 
 // reseed empties the site, as far as it is in scope, and follows it from there.
@@ -47,9 +45,7 @@ func (s *Source) reseed(ctx context.Context, pos offsets.Position) error {
 	begin.publish = func(at offsets.Position) error {
 		s.hook("reseeded")
 		at.Settled, at.UnfinishedSeq, at.Gap = at.Seen, pos.UnfinishedSeq, pos.Gap
-		return s.beginAt(ctx, schema.Event{
-			Op: schema.OpControl, DB: schema.NoDB, Command: schema.SnapshotRequest, Args: [][]byte{[]byte("1"), strconv.AppendInt(nil, pos.Seq, 10)},
-		}, at)
+		return s.beginAt(ctx, snapshotRequest(1, pos.Seq), at)
 	}
 	err = s.attach(ctx, begin)
 	if !errors.Is(err, ErrBegunAnew) {
