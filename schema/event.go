@@ -31,7 +31,7 @@ const (
 	SnapshotEnd     = "SNAPSHOT_END"
 	SnapshotRequest = "SNAPSHOT_REQUEST"
 	Heartbeat       = "HEARTBEAT"
-	EventsLost      = "EVENTS_LOST" // in the place of an event that Kafka lost and the target has applied; what it was comes again
+	EventsLost      = "EVENTS_LOST" // in the place of an event that Kafka lost and the target has applied; what it was comes again, or a snapshot does
 	ValueDue        = "VALUE_DUE"   // with a key, whose value follows as an r event; until then changes of it are not published
 )
 
